@@ -1,0 +1,74 @@
+"""What each Unicode character is to the word cutter and the renderer: one table of bits."""
+
+from functools import lru_cache
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+SPACE = 1 << 0
+LETTER = 1 << 1
+"""Letter, digit or mark of a script written with spaces: runs of these are words."""
+DIGIT = 1 << 2
+MARK = 1 << 3
+"""Combining mark, variation selector or emoji tag: stays with the character before it."""
+JOINER = 1 << 4
+"""Joins letters into one word where it stands between two of them."""
+KATAKANA = 1 << 5
+SPACELESS = 1 << 6
+"""Character of a script written without spaces between words."""
+CURRENCY = 1 << 7
+SIGN = 1 << 8
+UNIT = 1 << 9
+PICTOGRAPH = 1 << 10
+SKIN_TONE = 1 << 11
+REGIONAL = 1 << 12
+NEWLINE = 1 << 13
+SENTENCE_END = 1 << 14
+CLOSING = 1 << 15
+"""Punctuation that stands directly behind the word it closes."""
+
+_SPACELESS_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_CLASSES = {
+    SPACE: r"\s",
+    LETTER: r"[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}ー]]",
+    DIGIT: r"\p{Nd}",
+    MARK: r"[\p{M}\U000E0020-\U000E007F]",
+    JOINER: r"['’\-.,_/@:\u00ad\u200c\u200d]",
+    KATAKANA: r"[\p{Katakana}ー]",
+    SPACELESS: rf"[{_SPACELESS_SCRIPTS}ー、。，！？：；]",
+    CURRENCY: r"\p{Sc}",
+    SIGN: r"[-+−±]",
+    UNIT: r"[%‰°]",
+    PICTOGRAPH: r"[\p{Extended_Pictographic}--[\p{N}]]",
+    SKIN_TONE: r"\p{Emoji_Modifier}",
+    REGIONAL: r"\p{Regional_Indicator}",
+    NEWLINE: r"[\n\r\u2028\u2029]",
+    SENTENCE_END: r"[.?!…。！？؟।]",
+    CLOSING: r"[.,;:!?…%)\]}»”’。，、！？；：）】」』؟،।]",
+}
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.uint16]:
+    # Surrogates are no characters; a stand-in of no class keeps positions equal to code points.
+    low, high = 0xD800, 0xE000
+    everything = (
+        "".join(map(chr, range(low)))
+        + "\ue000" * (high - low)
+        + "".join(map(chr, range(high, 0x110000)))
+    )
+    table = np.zeros(len(everything), dtype=np.uint16)
+    for bit, pattern in _CLASSES.items():
+        for match in regex.finditer(f"(?:{pattern})+", everything, flags=regex.V1):
+            table[match.start() : match.end()] |= bit
+    return table
+
+
+def classify(text: str) -> NDArray[np.uint16]:
+    """The class bits of each character, shape (number of code points,).
+
+    A lone surrogate has no class.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return _table()[codes]

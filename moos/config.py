@@ -1,0 +1,194 @@
+"""Settings of the library, and how a YAML file plus overrides becomes a validated config.
+
+Imports pydantic only: reading a config must load neither torch nor Ray.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import regex
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from moos.errors import ConfigError
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
+ProtectedClass = Literal["numbers", "negations", "urls", "identifiers", "code"]
+ALL_PROTECTED: tuple[ProtectedClass, ...] = ("numbers", "negations", "urls", "identifiers", "code")
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class ConfigModel(BaseModel):
+    """Base of every config: unknown keys are errors, and values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SelectionConfig(ConfigModel):
+    """How scores become a keep mask: one budget, and what is kept whatever its score."""
+
+    rate: Share | None = None
+    """Share of each document's tokens to keep (kept / all). With no budget set, 0.5."""
+
+    target_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Tokens to keep per document."""
+
+    threshold: UnitInterval | None = None
+    """Keep every word whose score is at least this."""
+
+    protect: tuple[ProtectedClass, ...] = ALL_PROTECTED
+    """Classes of words that stay whatever their score. `[]` turns protection off."""
+
+    protect_words: tuple[str, ...] = ()
+    """Words or phrases that stay, compared without case."""
+
+    protect_patterns: tuple[str, ...] = ()
+    """Regular expressions (`regex` syntax); every word a match overlaps stays."""
+
+    budget_tokenizer: str | None = None
+    """A reader's `tokenizer.json`: budgets and counts are then in that reader's tokens."""
+
+    @field_validator("protect_patterns")
+    @classmethod
+    def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                regex.compile(pattern)
+            except regex.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return patterns
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "SelectionConfig":
+        budgets = {
+            name: value
+            for name in ("rate", "target_tokens", "threshold")
+            if (value := getattr(self, name)) is not None
+        }
+        if len(budgets) > 1:
+            shown = ", ".join(f"{name}={value}" for name, value in budgets.items())
+            raise ValueError(f"set one budget, not {len(budgets)} ({shown}); null the others")
+        if self.threshold is not None and self.budget_tokenizer is not None:
+            raise ValueError("budget_tokenizer has no effect on threshold; set rate or target_tokens")
+        return self
+
+    @property
+    def effective_rate(self) -> float | None:
+        """The rate in force: 0.5 when no budget is set, None when another budget is."""
+        if self.target_tokens is None and self.threshold is None and self.rate is None:
+            return 0.5
+        return self.rate
+
+
+class OutlierConfig(ConfigModel):
+    """The outlier score; null means what the checkpoint says. Our reading of arXiv 2504.16786."""
+
+    statistics: Literal["window", "checkpoint"] | None = None
+    """Where means, deviations and range come from: the window itself, or the checkpoint's constants."""
+
+    reduction: Literal["l2", "mean_abs", "max"] | None = None
+    """How a token's per-dimension z-scores become one number."""
+
+
+class ScoringConfig(ConfigModel):
+    """How the model's outputs become scores; null means what the checkpoint says."""
+
+    alpha: UnitInterval | None = None
+    """Weight of the preserve probability against the outlier score; 1 turns the outlier score off."""
+
+    outlier: OutlierConfig = OutlierConfig()
+    """How the outlier score is computed."""
+
+    word_score: Literal["mean", "max", "first"] | None = None
+    """How the scores of a word's tokens become the word's score."""
+
+    preserve_label: str | None = None
+    """Name or index of the class that means "preserve", when the checkpoint's config does not say."""
+
+
+class WindowConfig(ConfigModel):
+    """How a document is cut into encoder inputs; null means what the checkpoint says."""
+
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    """Tokens per window, special tokens included. At most what the encoder was built for."""
+
+    context_tokens: Annotated[int, Field(ge=0)] | None = None
+    """Neighbouring tokens on each side that the encoder sees but that are not scored."""
+
+
+def describe_errors(error: ValidationError) -> str:
+    """One line per problem: the dotted key, what is wrong, and the value seen."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "(config)"
+        message = problem["msg"].removeprefix("Value error, ")
+        value = problem["input"]
+        seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+        lines.append(f"  {key}: {message}{seen}")
+    return "\n".join(lines)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {path} is not valid YAML: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"config {path} must be a mapping of keys, not {type(loaded).__name__}")
+    return loaded
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one `key.path=value` in a tree of mappings; the value is read as YAML.
+
+    Raises:
+        ConfigError: The override has no `=`, or a parent key holds a plain value.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} must look like key.path=value")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {parent} holds a value, not a mapping")
+        node = child
+    node[last] = value
+
+
+def load_config(
+    cls: type[ConfigT], path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> ConfigT:
+    """Read `path` if given, apply `key.path=value` overrides in order, and validate once.
+
+    Raises:
+        ConfigError: The file cannot be read, an override is malformed, or the result does not
+            validate. The message names the dotted key and the value seen.
+    """
+    tree = read_yaml(path) if path is not None else {}
+    for override in overrides:
+        apply_override(tree, override)
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        name = f"config {path}" if path is not None else "the config"
+        raise ConfigError(f"{name} is not valid:\n{describe_errors(error)}") from error

@@ -1,0 +1,41 @@
+"""Engines turn windows of token ids into a preserve probability and an outlier score per token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInput:
+    """One window as the encoder reads it.
+
+    Attributes:
+        ids: Token ids with special tokens, shape (T,).
+        own_start: First position whose token the window owns.
+        own_end: One past the last; at least one token is owned.
+    """
+
+    ids: NDArray[np.int32]
+    own_start: int
+    own_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """What an engine says about the tokens a window owns, each in [0, 1], shape (own_end - own_start,)."""
+
+    preserve_probability: NDArray[np.float32]
+    outlier_score: NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Anything that scores windows."""
+
+    name: str
+
+    def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
+        """Score each window, in order."""
+        ...

@@ -1,0 +1,106 @@
+"""Selection as configured: expressions compiled, the reader's tokenizer loaded, the budget applied."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moos.config import SelectionConfig
+from moos.protect import ProtectedPattern, compile_patterns, protect_words
+from moos.rendering import merge_kept_words, render
+from moos.selection import (
+    budget_of_rate,
+    select_by_budget,
+    select_by_count,
+    select_by_threshold,
+)
+from moos.tokens import TextTokenizer
+from moos.words import Words
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The decision about a text's words, and its counts in the budget's tokens.
+
+    Attributes:
+        keep: True for each word that stays, shape (W,).
+        protected: True for each word that stays whatever its score, shape (W,).
+        num_tokens: Tokens of the text.
+        num_kept_tokens: Tokens kept; all of them for a text without words.
+        over_budget: The protected words alone exceed the budget.
+    """
+
+    keep: NDArray[np.bool_]
+    protected: NDArray[np.bool_]
+    num_tokens: int
+    num_kept_tokens: int
+    over_budget: bool
+
+
+class Selector:
+    """A validated `SelectionConfig`, ready to decide about texts."""
+
+    def __init__(self, config: SelectionConfig) -> None:
+        """Compile and load.
+
+        Raises:
+            ModelError: `budget_tokenizer` cannot be read.
+        """
+        self.config = config
+        self.patterns: list[ProtectedPattern] = compile_patterns(
+            config.protect, config.protect_words, config.protect_patterns
+        )
+        self.budget_tokenizer = (
+            TextTokenizer.from_file(config.budget_tokenizer) if config.budget_tokenizer else None
+        )
+
+    def budget(self, num_tokens: int) -> int | None:
+        """Tokens a document of `num_tokens` may keep; None under a threshold, which has no budget."""
+        if self.config.target_tokens is not None:
+            return self.config.target_tokens
+        rate = self.config.effective_rate
+        return None if rate is None else budget_of_rate(rate, num_tokens)
+
+    def select(
+        self,
+        text: str,
+        words: Words,
+        scores: NDArray[np.float32],
+        token_counts: NDArray[np.int32],
+        *,
+        num_tokens: int,
+    ) -> Selection:
+        """Decide about every word of a text.
+
+        Args:
+            text: The original text.
+            words: Its words.
+            scores: One score per word, shape (W,).
+            token_counts: The compressor's tokens of each word, shape (W,).
+            num_tokens: The compressor's tokens of the whole text.
+
+        Raises:
+            DataError: A protected pattern takes too long on this text.
+        """
+        protected = protect_words(text, words, self.patterns)
+        if self.budget_tokenizer is not None:
+            num_tokens = self.budget_tokenizer.count(text)
+        budget = self.budget(num_tokens)
+        if len(words) == 0 or (budget is not None and num_tokens <= budget):
+            return Selection(np.ones_like(protected), protected, num_tokens, num_tokens, False)
+        if budget is None:
+            threshold = self.config.threshold
+            assert threshold is not None, "one budget is always set"
+            keep = select_by_threshold(scores, token_counts, protected, threshold)
+            return Selection(keep, protected, num_tokens, int(token_counts[keep].sum()), False)
+        if self.budget_tokenizer is None:
+            keep = select_by_budget(scores, token_counts, protected, budget)
+            num_kept = int(token_counts[keep].sum())
+        else:
+            tokenizer = self.budget_tokenizer
+
+            def count(mask: NDArray[np.bool_]) -> int:
+                return tokenizer.count(render(text, merge_kept_words(mask, words, len(text))))
+
+            keep, num_kept = select_by_count(scores, token_counts, protected, budget, count)
+        return Selection(keep, protected, num_tokens, num_kept, num_kept > budget)

@@ -1,0 +1,154 @@
+"""From text to tokens with character offsets: the only place that tokenises.
+
+Everything after this step is an index into the original text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from moos.errors import DataError, ModelError
+
+# A longer text is encoded in pieces, so that memory stays bounded and pieces run in parallel.
+PIECE_CHARS = 1 << 16
+_SPACE_RUN = regex.compile(r"\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one text, without special tokens.
+
+    Attributes:
+        ids: Vocabulary ids, shape (T,).
+        starts: First character of each token, in code points of the text, shape (T,).
+        ends: One past the last character of each token, shape (T,).
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    ends: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TextTokenizer:
+    """A fast tokenizer that sees special tokens in a text as plain characters.
+
+    A literal `[SEP]` or `<s>` in a document is text: it is encoded like any other characters.
+    """
+
+    def __init__(self, tokenizer_json: str) -> None:
+        """Build from the text of a `tokenizer.json`.
+
+        Raises:
+            ModelError: The text is not a fast tokenizer.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # noqa: BLE001  tokenizers raises plain Exception
+            raise ModelError(f"not a fast tokenizer (tokenizer.json): {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        probe = self._tokenizer.encode("a")
+        special = np.array(probe.special_tokens_mask, dtype=bool)
+        plain = np.flatnonzero(~special)
+        first, last = (int(plain[0]), int(plain[-1])) if len(plain) else (len(special), -1)
+        self.prefix_ids: list[int] = probe.ids[:first]
+        """Special tokens that open every encoder input."""
+        self.suffix_ids: list[int] = probe.ids[last + 1 :] if len(plain) else []
+        """Special tokens that close every encoder input."""
+        self._tokenizer.encode_special_tokens = True
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "TextTokenizer":
+        """Read a `tokenizer.json`.
+
+        Raises:
+            ModelError: The file cannot be read or is not a fast tokenizer.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"tokenizer {path} cannot be read: {error}") from error
+        return cls(text)
+
+    @property
+    def unknown_id(self) -> int | None:
+        """Id of the unknown token, None for a tokenizer that has none."""
+        token = getattr(self._tokenizer.model, "unk_token", None)
+        if isinstance(token, str):
+            return self._tokenizer.token_to_id(token)
+        candidates = (self._tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
+        return next((id_ for id_ in candidates if id_ is not None), None)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokens of each text; an empty text has none.
+
+        Raises:
+            DataError: A text holds a lone surrogate, which no UTF-8 tokenizer can read.
+        """
+        pieces: list[str] = []
+        bounds: list[list[int]] = []
+        for text in texts:
+            cuts = _cut_points(text)
+            bounds.append(cuts)
+            pieces.extend(text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True))
+        try:
+            encodings = self._tokenizer.encode_batch(pieces, add_special_tokens=False)
+        except UnicodeEncodeError as error:
+            raise DataError(f"text holds a lone surrogate: {error}") from error
+        result = []
+        at = 0
+        for cuts in bounds:
+            parts = []
+            for cut, encoding in zip(cuts, encodings[at : at + len(cuts)], strict=True):
+                ids = np.array(encoding.ids, dtype=np.int32)
+                offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + cut
+                parts.append((ids, offsets))
+            at += len(cuts)
+            ids = np.concatenate([part[0] for part in parts])
+            offsets = np.concatenate([part[1] for part in parts])
+            result.append(Tokens(ids, offsets[:, 0].copy(), offsets[:, 1].copy()))
+        return result
+
+    def count(self, text: str) -> int:
+        """Number of tokens of one text, without special tokens."""
+        return len(self.tokenize([text])[0])
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that UTF-8 cannot hold.
+
+    Raises:
+        DataError: The text holds a lone surrogate (half of a UTF-16 pair); the position is named.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise DataError(
+            f"text holds the lone surrogate U+{code:04X} at character {error.start}, "
+            "which is not valid Unicode text"
+        ) from error
+
+
+def _cut_points(text: str) -> list[int]:
+    """Starts of the pieces to encode: cut before white space where a piece holds any."""
+    cuts = [0]
+    while len(text) - cuts[-1] > PIECE_CHARS:
+        start = cuts[-1]
+        limit = start + PIECE_CHARS
+        spaces = _SPACE_RUN.search(text, limit - PIECE_CHARS // 8, limit)
+        cuts.append(spaces.start() if spaces is not None else limit)
+    return cuts
