@@ -8,6 +8,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from moos.compressor import Compressor as Compressor
     from moos.document import CompressedDocument as CompressedDocument
@@ -28,7 +30,7 @@ _EXPORTS = {
     "MoosError": "moos.errors",
     "render": "moos.rendering",
 }
-__all__ = list(_EXPORTS)
+__all__ = [*_EXPORTS, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

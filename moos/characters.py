@@ -27,6 +27,8 @@ NEWLINE = 1 << 13
 SENTENCE_END = 1 << 14
 CLOSING = 1 << 15
 """Punctuation that stands directly behind the word it closes."""
+NON_LATIN = 1 << 16
+"""Letter of a script other than Latin."""
 
 _SPACELESS_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CLASSES = {
@@ -46,11 +48,12 @@ _CLASSES = {
     NEWLINE: r"[\n\r\u2028\u2029]",
     SENTENCE_END: r"[.?!…。！？؟।]",
     CLOSING: r"[.,;:!?…%)\]}»”’。，、！？；：）】」』؟،।]",
+    NON_LATIN: r"[\p{L}--\p{Latin}]",
 }
 
 
 @lru_cache(maxsize=1)
-def _table() -> NDArray[np.uint16]:
+def _table() -> NDArray[np.uint32]:
     # Surrogates are no characters; a stand-in of no class keeps positions equal to code points.
     low, high = 0xD800, 0xE000
     everything = (
@@ -58,14 +61,14 @@ def _table() -> NDArray[np.uint16]:
         + "\ue000" * (high - low)
         + "".join(map(chr, range(high, 0x110000)))
     )
-    table = np.zeros(len(everything), dtype=np.uint16)
+    table = np.zeros(len(everything), dtype=np.uint32)
     for bit, pattern in _CLASSES.items():
         for match in regex.finditer(f"(?:{pattern})+", everything, flags=regex.V1):
             table[match.start() : match.end()] |= bit
     return table
 
 
-def classify(text: str) -> NDArray[np.uint16]:
+def classify(text: str) -> NDArray[np.uint32]:
     """The class bits of each character, shape (number of code points,).
 
     A lone surrogate has no class.

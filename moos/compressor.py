@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from moos.characters import classify
+from moos.characters import NON_LATIN, classify
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
 from moos.document import CompressedDocument, WordTable
@@ -36,6 +36,7 @@ class _Prepared:
     words: Words
     token_words: NDArray[np.int32]
     inputs: list[EncoderInput]
+    num_non_latin_chars: int
 
 
 class Compressor:
@@ -189,7 +190,8 @@ class Compressor:
             )
             for w in windows
         ]
-        return _Prepared(text, tokens, words, token_words, inputs)
+        num_non_latin = int(np.count_nonzero(classes & NON_LATIN))
+        return _Prepared(text, tokens, words, token_words, inputs, num_non_latin)
 
     def _select(
         self, part: _Prepared, scores: list[TokenScores], selector: Selector
@@ -218,7 +220,9 @@ class Compressor:
             num_tokens=selection.num_tokens,
             num_kept_tokens=selection.num_kept_tokens,
             over_budget=selection.over_budget,
+            num_encoder_tokens=len(part.tokens),
             num_unknown_tokens=int((part.tokens.ids == self._unknown_id).sum()),
+            num_non_latin_chars=part.num_non_latin_chars,
             word_table=WordTable(
                 part.words,
                 reduce_to_words(probability, owners, num_words, how),

@@ -54,7 +54,9 @@ class CompressedDocument:
         num_tokens: Tokens of the original, by the budget's tokenizer.
         num_kept_tokens: Tokens kept, by the same tokenizer.
         over_budget: Protected words alone exceeded the budget.
-        num_unknown_tokens: Tokens the compressor's vocabulary does not know.
+        num_encoder_tokens: Tokens of the original by the compressor's own tokenizer.
+        num_unknown_tokens: Those of them that its vocabulary does not know.
+        num_non_latin_chars: Letters of the original in scripts other than Latin.
         word_table: Every word with its scores and the decision, as columns.
     """
 
@@ -63,7 +65,9 @@ class CompressedDocument:
     num_tokens: int
     num_kept_tokens: int
     over_budget: bool
+    num_encoder_tokens: int
     num_unknown_tokens: int
+    num_non_latin_chars: int
     word_table: WordTable
 
     @property

@@ -65,7 +65,7 @@ def render(text: str, spans: Sequence[tuple[int, int]]) -> str:
     return "".join(parts)
 
 
-def choose_separators(classes: NDArray[np.uint16], spans: NDArray[np.int64]) -> list[str]:
+def choose_separators(classes: NDArray[np.uint32], spans: NDArray[np.int64]) -> list[str]:
     """What stands between each span and the next in the compressed text, N - 1 strings."""
     gap_start, gap_end = spans[:-1, 1], spans[1:, 0]
     num_breaks = np.concatenate([[0], np.cumsum(classes & NEWLINE != 0)])

@@ -61,6 +61,14 @@ class Selector:
         rate = self.config.effective_rate
         return None if rate is None else budget_of_rate(rate, num_tokens)
 
+    def protected(self, text: str, words: Words) -> NDArray[np.bool_]:
+        """True for each word that stays whatever its score, shape (W,).
+
+        Raises:
+            DataError: A protected pattern takes too long on this text.
+        """
+        return protect_words(text, words, self.patterns)
+
     def select(
         self,
         text: str,
@@ -82,7 +90,7 @@ class Selector:
         Raises:
             DataError: A protected pattern takes too long on this text.
         """
-        protected = protect_words(text, words, self.patterns)
+        protected = self.protected(text, words)
         if self.budget_tokenizer is not None:
             num_tokens = self.budget_tokenizer.count(text)
         budget = self.budget(num_tokens)

@@ -20,7 +20,7 @@ class Window:
 
 
 def find_sentence_ends(
-    classes: NDArray[np.uint16], words: Words, token_words: NDArray[np.int32]
+    classes: NDArray[np.uint32], words: Words, token_words: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """True for each token after which a sentence or line ends, shape (T,).
 

@@ -41,7 +41,7 @@ class Words:
         return len(self.starts)
 
 
-def cut_words(text: str, classes: NDArray[np.uint16] | None = None) -> Words:
+def cut_words(text: str, classes: NDArray[np.uint32] | None = None) -> Words:
     """Cut a text into words; every character that is not white space is in exactly one.
 
     A word is a URL; a number with its sign and unit symbol (`-3`, `$2.3`, `15%`); a run of letters
@@ -55,7 +55,7 @@ def cut_words(text: str, classes: NDArray[np.uint16] | None = None) -> Words:
     """
     if classes is None:
         classes = ch.classify(text)
-    filled = np.concatenate([[0, 0], classes, [0, 0]]).astype(np.uint16)
+    filled = np.concatenate([[0, 0], classes, [0, 0]]).astype(np.uint32)
     glued = _glue(filled)
     is_url = np.zeros(len(classes), dtype=np.bool_)
     for match in URL.finditer(text) if "://" in text or "www." in text.lower() else ():
@@ -76,7 +76,7 @@ def cut_words(text: str, classes: NDArray[np.uint16] | None = None) -> Words:
     return Words(starts.astype(np.int32), ends.astype(np.int32))
 
 
-def _glue(filled: NDArray[np.uint16]) -> NDArray[np.bool_]:
+def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """True for each character that belongs to the word of the one before it.
 
     `filled` holds the class bits with two empty characters on either side.
@@ -110,7 +110,7 @@ def _glue(filled: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return glued
 
 
-def _decimal_point(filled: NDArray[np.uint16], digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _decimal_point(filled: NDArray[np.uint32], digit: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Glue the digits, sign and currency of a number that opens with its point (`-.5`, `$.5`)."""
     middle = filled[2:-2]
     point = (middle & (ch.JOINER | ch.SENTENCE_END)) == (ch.JOINER | ch.SENTENCE_END)

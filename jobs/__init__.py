@@ -1,0 +1,1 @@
+"""One file per command: parse a config, call one pipeline, print one summary line."""

@@ -1,0 +1,67 @@
+"""Check an output against its own promises, without a model.
+
+moos verify OUTPUT
+
+Says which file, row and promise failed. Exit codes: 0 all promises hold, 1 one is broken, 2 there is
+no complete run at OUTPUT.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.cli import EXIT_FAILED, run_reported, set_up_logging
+
+
+def run(path: str, options: dict[str, Any]) -> Mapping[str, Any]:
+    """Verify an output; broken promises go to stderr."""
+    from pipelines.verify import verify_output
+
+    findings = verify_output(path, options)
+    for line in findings.broken:
+        print(f"broken: {line}", file=sys.stderr)
+    if findings.num_broken > len(findings.broken):
+        print(f"... and {findings.num_broken - len(findings.broken)} more", file=sys.stderr)
+    if findings.splits_without_source:
+        print(
+            f"{findings.splits_without_source} splits were not compared with their source: it is "
+            "gone or has changed since the run",
+            file=sys.stderr,
+        )
+    return {
+        "status": "broken" if findings.num_broken else "verified",
+        "exit_code": EXIT_FAILED if findings.num_broken else 0,
+        "output": path,
+        "broken": findings.num_broken,
+        "files": findings.files,
+        "documents": findings.documents,
+        "quarantined": findings.quarantined,
+        "splits_checked_against_source": findings.splits_checked_against_source,
+        "splits_without_source": findings.splits_without_source,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="moos verify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
+    parser.add_argument(
+        "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
+    )
+    options = parser.parse_args(argv)
+    set_up_logging(verbose=False)
+    try:
+        storage_options = json.loads(options.storage_options)
+    except ValueError as error:
+        parser.error(f"--storage-options is not JSON: {error}")
+    return run_reported(lambda: run(options.output, storage_options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

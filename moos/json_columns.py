@@ -1,0 +1,153 @@
+"""JSON records as typed columns, with nothing lost: what does not fit a column stays raw JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from json.decoder import scanstring  # type: ignore[attr-defined]  # in CPython, not in typeshed
+from typing import Any
+
+import pyarrow as pa
+
+from moos.schema import EXTRA_JSON
+
+_WHITE_SPACE = " \t\n\r"
+_DECODER = json.JSONDecoder()
+_EXACT_INTEGERS = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class JsonValue:
+    """A value of a record and the characters it was written in."""
+
+    value: Any
+    raw: str
+
+
+def parse_record(line: str) -> dict[str, JsonValue]:
+    """The fields of one JSON object, each with its raw form; of equal keys the last counts.
+
+    Raises:
+        ValueError: The line is not one JSON object.
+        RecursionError: Values are nested too deep.
+    """
+    at = _skip(line, 0)
+    if line[at : at + 1] != "{":
+        raise ValueError("the line is not a JSON object")
+    fields: dict[str, JsonValue] = {}
+    at = _skip(line, at + 1)
+    while line[at : at + 1] != "}":
+        if line[at : at + 1] != '"':
+            raise ValueError(f"a key was expected at character {at}")
+        key, at = scanstring(line, at + 1, True)
+        at = _skip(line, at)
+        if line[at : at + 1] != ":":
+            raise ValueError(f"a colon was expected at character {at}")
+        start = _skip(line, at + 1)
+        value, at = _DECODER.raw_decode(line, start)
+        fields[key] = JsonValue(value, line[start:at])
+        at = _skip(line, at)
+        if line[at : at + 1] == ",":
+            at = _skip(line, at + 1)
+            if line[at : at + 1] == "}":
+                raise ValueError(f"a key was expected at character {at}")
+        elif line[at : at + 1] != "}":
+            raise ValueError(f"a comma was expected at character {at}")
+    if _skip(line, at + 1) != len(line):
+        raise ValueError(f"more than one value, from character {at + 1}")
+    return fields
+
+
+def _skip(line: str, at: int) -> int:
+    while at < len(line) and line[at] in _WHITE_SPACE:
+        at += 1
+    return at
+
+
+def infer_schema(records: Iterable[dict[str, Any]], text_column: str) -> pa.Schema:
+    """One column per scalar field, in order of appearance, and `extra_json` for everything else.
+
+    A column takes the type that most of its sampled values have. Fields that are mostly objects or
+    lists, or only null, get no column: their values go to `extra_json`.
+    """
+    seen: dict[str, Counter[str]] = {}
+    for record in records:
+        for key, value in record.items():
+            seen.setdefault(key, Counter())[_type_name(value)] += 1
+    fields = []
+    for key, counts in seen.items():
+        counts.pop("null", None)
+        if key == text_column:
+            fields.append(pa.field(key, pa.string()))
+            continue
+        if "float" in counts:
+            counts["float"] += counts.pop("int", 0)
+        if counts and (best := counts.most_common(1)[0][0]) in _TYPES:
+            fields.append(pa.field(key, _TYPES[best]))
+    return pa.schema([*fields, pa.field(EXTRA_JSON, pa.string())])
+
+
+_TYPES = {"str": pa.string(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
+
+
+def _type_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    return type(value).__name__
+
+
+def build_columns(
+    records: Sequence[dict[str, JsonValue]], schema: pa.Schema
+) -> list[pa.Array]:
+    """The records as columns of an inferred schema, `extra_json` among them.
+
+    A value that a column's type cannot hold exactly is null there and raw JSON in `extra_json`.
+    """
+    names = [name for name in schema.names if name != EXTRA_JSON]
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    extras: list[str | None] = []
+    for record in records:
+        extra = []
+        for name in names:
+            field = record.get(name)
+            fits = field is not None and _fits(field, schema.field(name).type)
+            columns[name].append(field.value if field is not None and fits else None)
+        for key, field in record.items():
+            known = key in columns and _fits(field, schema.field(key).type)
+            if not known and field.value is not None:
+                extra.append(f"{json.dumps(key)}: {field.raw}")
+        extras.append("{" + ", ".join(extra) + "}" if extra else None)
+    arrays = {name: pa.array(columns[name], schema.field(name).type) for name in names}
+    arrays[EXTRA_JSON] = pa.array(extras, pa.string())
+    return [arrays[name] for name in schema.names]
+
+
+def _fits(field: JsonValue, kind: pa.DataType) -> bool:
+    value = field.value
+    if value is None:
+        return True
+    if pa.types.is_string(kind):
+        return isinstance(value, str) and _is_valid(value)
+    if pa.types.is_boolean(kind):
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if pa.types.is_integer(kind):
+        return isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+    if isinstance(value, int):
+        return abs(value) <= _EXACT_INTEGERS
+    if not isinstance(value, float):
+        return False
+    # NaN and Infinity are Python's extension of JSON; a float column holds them as they are.
+    return value in (float("inf"), float("-inf")) and "n" in field.raw or value != value or (
+        abs(value) != float("inf") and Decimal(field.raw) == Decimal(repr(value))
+    )
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

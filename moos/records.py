@@ -1,0 +1,363 @@
+"""From an input split to groups of records: what can be read, and what cannot, with the reason."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moos.errors import DataError
+from moos.json_columns import JsonValue, build_columns, parse_record
+from moos.schema import RESERVED_COLUMNS
+from moos.splits import WHOLE_FILE, InputSplit
+from moos.tokens import check_text
+
+GROUP_BYTES = 1 << 18
+"""Bytes of input read, compressed and written as one group."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class DamagedFile(DataError):
+    """A file breaks its own format; none of its records can be trusted to be complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be compressed.
+
+    Attributes:
+        position: Byte offset of its line (in the decompressed file), or its row in the file.
+        reason: What is wrong with it.
+        raw: The record as it was: the line, or the row as an Arrow IPC stream.
+        raw_format: `line`, `arrow`, or `file` for a whole file, which has no raw bytes here.
+        id: Value of the id column, where one is set and could be read.
+    """
+
+    position: int
+    reason: str
+    raw: bytes
+    raw_format: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGroup:
+    """Consecutive records of a split: the readable ones as rows, the others apart.
+
+    Attributes:
+        texts: Text of each row.
+        positions: Position of each row, as in `BadRecord`.
+        lines: Raw JSON of each row, for JSONL input; empty for Parquet.
+        fields: Parsed fields of each row, for JSONL input; empty for Parquet.
+        batch: The rows as they were, for Parquet input.
+        bad: The records that cannot be compressed.
+        num_bytes: Bytes of the split read for this group, as a measure of progress.
+    """
+
+    texts: list[str]
+    positions: list[int]
+    lines: list[bytes]
+    fields: list[dict[str, JsonValue]]
+    batch: pa.RecordBatch | None
+    bad: list[BadRecord]
+    num_bytes: int
+
+    def reject(self, row: int, reason: str, id_column: str | None) -> BadRecord:
+        """The bad record of a row that turned out not to be compressible."""
+        position = self.positions[row]
+        if self.batch is None:
+            id_ = _field_id(self.fields[row], id_column)
+            return BadRecord(position, reason, self.lines[row], "line", id_)
+        one = self.batch.slice(row, 1)
+        return BadRecord(position, reason, _to_ipc(one), "arrow", _row_id(one, id_column))
+
+    def columns(self, rows: list[int], schema: pa.Schema) -> list[pa.Array]:
+        """The input's columns of some rows, in the order of `schema`."""
+        if self.batch is None:
+            return build_columns([self.fields[row] for row in rows], schema)
+        taken = self.batch.take(pa.array(rows, pa.int64()))
+        missing = pa.nulls(len(rows))
+        return [
+            taken.column(field.name) if field.name in taken.schema.names else missing.cast(field.type)
+            for field in schema
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReader:
+    """Reads the records of splits; the settings that decide what a good record is.
+
+    Attributes:
+        filesystem: Where the files are.
+        text_column: Column or key that holds the text.
+        id_column: Column or key that names a document, or None.
+        max_document_chars: Longest text that is compressed.
+    """
+
+    filesystem: fsspec.AbstractFileSystem
+    text_column: str
+    id_column: str | None
+    max_document_chars: int
+
+    def read(self, split: InputSplit) -> Iterator[RecordGroup]:
+        """The split's records in order, in groups of about `GROUP_BYTES`.
+
+        Raises:
+            DamagedFile: The file is truncated or broken.
+        """
+        with self.filesystem.open(split.path, "rb") as opened:
+            watched = _WatchedFile(cast(BinaryIO, opened))
+            with _damage_named(watched, split):
+                if split.kind == "jsonl":
+                    yield from self._read_lines(watched, split)
+                else:
+                    yield from self._read_parquet(watched, split)
+
+    def _read_lines(self, watched: "_WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
+        group = _empty_group()
+        held = 0
+        for position, line in _iterate_lines(watched, split):
+            held += len(line)
+            content = line.removesuffix(b"\n").removesuffix(b"\r")
+            if position == 0:
+                content = content.removeprefix(_BOM)
+            if content.strip(b" \t\r"):
+                self._add_line(group, position, content)
+            if held >= GROUP_BYTES:
+                yield _with_bytes(group, held)
+                group, held = _empty_group(), 0
+        if held:
+            yield _with_bytes(group, held)
+
+    def _add_line(self, group: RecordGroup, position: int, content: bytes) -> None:
+        fields: dict[str, JsonValue] = {}
+        try:
+            fields = parse_record(content.decode("utf-8"))
+            text = self._check_fields(fields)
+        except UnicodeDecodeError as error:
+            reason = f"line is not valid UTF-8: {error.reason} at byte {error.start}"
+        except (ValueError, RecursionError) as error:
+            reason = f"line is not a JSON object: {error}"
+        except DataError as error:
+            reason = str(error)
+        else:
+            group.texts.append(text)
+            group.positions.append(position)
+            group.lines.append(content.strip(b" \t\r"))
+            group.fields.append(fields)
+            return
+        id_ = _field_id(fields, self.id_column)
+        group.bad.append(BadRecord(position, reason, content, "line", id_))
+
+    def _check_fields(self, fields: dict[str, JsonValue]) -> str:
+        taken = sorted(fields.keys() & set(RESERVED_COLUMNS))
+        if taken:
+            raise DataError(f"key {taken[0]!r} is named like a column that moos adds")
+        if self.text_column not in fields:
+            raise DataError(f"no key {self.text_column!r} (input.text_column)")
+        return self._check_text(fields[self.text_column].value)
+
+    def _check_text(self, text: Any) -> str:
+        if text is None:
+            raise DataError(f"{self.text_column!r} is null")
+        if not isinstance(text, str):
+            raise DataError(f"{self.text_column!r} is {type(text).__name__}, not a string")
+        if len(text) > self.max_document_chars:
+            raise DataError(
+                f"text of {len(text)} characters is longer than "
+                f"input.max_document_chars={self.max_document_chars}"
+            )
+        check_text(text)
+        return text
+
+    def _read_parquet(self, watched: "_WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
+        stream: Any = watched
+        if split.compression is not None:
+            stream = io.BytesIO(_decompress(watched, split).read())
+        file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
+        stop = file.num_row_groups if split.stop == WHOLE_FILE else split.stop
+        row = sum(file.metadata.row_group(i).num_rows for i in range(split.start))
+        groups = list(range(split.start, stop))
+        num_rows = sum(file.metadata.row_group(i).num_rows for i in groups)
+        row_bytes = max(1, split.size // max(1, num_rows))
+        batches = file.iter_batches(max(1, min(GROUP_BYTES // row_bytes, 8192)), row_groups=groups)
+        for batch in batches:
+            yield self._check_batch(batch, row, batch.num_rows * row_bytes)
+            row += batch.num_rows
+
+    def _check_batch(self, batch: pa.RecordBatch, first_row: int, num_bytes: int) -> RecordGroup:
+        group = _empty_group()
+        good = []
+        for row, content in enumerate(text_bytes(batch.column(self.text_column))):
+            try:
+                text = self._check_text(None if content is None else content.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                reason = f"text is not valid UTF-8: {error.reason} at byte {error.start}"
+            except DataError as error:
+                reason = str(error)
+            else:
+                good.append(row)
+                group.texts.append(text)
+                group.positions.append(first_row + row)
+                continue
+            one = batch.slice(row, 1)
+            id_ = _row_id(one, self.id_column)
+            group.bad.append(BadRecord(first_row + row, reason, _to_ipc(one), "arrow", id_))
+        kept = batch if len(good) == batch.num_rows else batch.take(pa.array(good, pa.int64()))
+        return RecordGroup(group.texts, group.positions, [], [], kept, group.bad, num_bytes)
+
+
+def is_text_type(kind: pa.DataType) -> bool:
+    """True for the Arrow types that can be a text column."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def text_bytes(column: pa.Array) -> list[bytes | None]:
+    """The UTF-8 bytes of a text column, undecoded: Parquet does not promise that they are valid."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.binary_view())
+        return cast("list[bytes | None]", column.to_pylist())
+    return cast("list[bytes | None]", column.cast(pa.large_binary()).to_pylist())
+
+
+def iterate_sample(filesystem: fsspec.AbstractFileSystem, split: InputSplit, limit: int) -> Iterator[dict[str, Any]]:
+    """Records from the first `limit` bytes of a JSONL split, bad ones left out.
+
+    Damage is left for the split's own worker to report.
+    """
+    with filesystem.open(split.path, "rb") as opened:
+        watched = _WatchedFile(cast(BinaryIO, opened))
+        try:
+            for position, line in _iterate_lines(watched, split):
+                if position >= limit:
+                    return
+                content = line.removeprefix(_BOM) if position == 0 else line
+                try:
+                    record = json.loads(content)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(record, dict):
+                    yield record
+        except (EOFError, OSError, zlib.error):
+            if watched.failed:
+                raise
+
+
+class _WatchedFile(io.RawIOBase):
+    """A file that remembers whether reading it failed, to tell a bad disk from a bad file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failed = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._guarded(lambda: self._file.read(len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        return cast(bytes, self._guarded(lambda: self._file.read(size)))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return cast(int, self._guarded(lambda: self._file.seek(offset, whence)))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _guarded(self, call: Any) -> Any:
+        try:
+            return call()
+        except BaseException:
+            self.failed = True
+            raise
+
+
+@contextmanager
+def _damage_named(watched: _WatchedFile, split: InputSplit) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
+        if watched.failed or isinstance(error, pa.ArrowMemoryError):
+            raise
+        raise DamagedFile(f"{split.relative} is damaged: {error}") from error
+
+
+def _decompress(watched: _WatchedFile, split: InputSplit) -> BinaryIO:
+    if split.compression == "gz":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb"))
+    if split.compression == "zst":
+        stream = pa.CompressedInputStream(pa.PythonFile(watched, mode="r"), "zstd")
+        return cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
+    return cast(BinaryIO, io.BufferedReader(watched, 1 << 20))
+
+
+def _iterate_lines(watched: _WatchedFile, split: InputSplit) -> Iterator[tuple[int, bytes]]:
+    """Lines whose first byte lies in the split, with the offset of that byte.
+
+    Lines end at a line feed only: U+2028 and the like are characters of a JSON string.
+    """
+    stream = _decompress(watched, split)
+    position = 0
+    if split.start > 0:
+        stream.seek(split.start - 1)
+        position = split.start - 1 + len(stream.readline())
+    while split.stop == WHOLE_FILE or position < split.stop:
+        line = stream.readline()
+        if not line:
+            return
+        yield position, line
+        position += len(line)
+
+
+def _empty_group() -> RecordGroup:
+    return RecordGroup([], [], [], [], None, [], 0)
+
+
+def _with_bytes(group: RecordGroup, num_bytes: int) -> RecordGroup:
+    return RecordGroup(
+        group.texts, group.positions, group.lines, group.fields, group.batch, group.bad, num_bytes
+    )
+
+
+def _to_ipc(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return cast(bytes, sink.getvalue().to_pybytes())
+
+
+def _field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None:
+    field = None if id_column is None else fields.get(id_column)
+    if field is None or field.value is None:
+        return None
+    return field.value if isinstance(field.value, str) else field.raw
+
+
+def _row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:
+    if id_column is None or id_column not in row.schema.names:
+        return None
+    try:
+        value = row.column(id_column)[0].as_py()
+    except UnicodeDecodeError:
+        return None
+    return None if value is None else str(value)

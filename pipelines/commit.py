@@ -1,0 +1,140 @@
+"""From results to objects: what a split's rows and quarantine records look like when written."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moos.document import CompressedDocument
+from moos.records import BadRecord, RecordGroup
+from moos.schema import EXTRA_JSON, Annotations, annotation_columns, annotation_rows, output_schema
+from moos.splits import InputSplit
+from moos.storage import Storage
+
+ROW_GROUP_CHARS = 16 << 20
+"""Characters of text per row group of a Parquet output."""
+
+
+class ParquetRows:
+    """Rows as one Parquet file in memory, of one schema whatever the documents were."""
+
+    extension = "parquet"
+
+    def __init__(self, input_schema: pa.Schema, annotations: Annotations) -> None:
+        self._input_schema = input_schema
+        self._annotations: Annotations = annotations
+        self._schema = output_schema(
+            pa.schema([field for field in input_schema if field.name != EXTRA_JSON]), annotations
+        )
+        if EXTRA_JSON in input_schema.names:
+            self._schema = pa.schema([*input_schema, *list(self._schema)[len(input_schema) - 1 :]])
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
+        self._held: list[pa.Table] = []
+        self._held_chars = 0
+
+    def add(
+        self, group: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
+    ) -> None:
+        """Append rows of a group with their documents."""
+        columns = group.columns(rows, self._input_schema)
+        columns.extend(annotation_columns(documents, self._annotations))
+        self._held.append(pa.Table.from_arrays(columns, schema=self._schema))
+        self._held_chars += sum(len(group.texts[row]) for row in rows)
+        if self._held_chars >= ROW_GROUP_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            table = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
+            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self._held, self._held_chars = [], 0
+
+    def finish(self) -> bytes:
+        """The whole file."""
+        self._flush()
+        self._writer.close()
+        return bytes(self._sink.getvalue().to_pybytes())
+
+
+class JsonlRows:
+    """Rows as zstd-compressed JSON lines; JSON input keeps every character of its own."""
+
+    extension = "jsonl.zst"
+
+    def __init__(self, input_schema: pa.Schema, annotations: Annotations) -> None:
+        self._annotations: Annotations = annotations
+        self._sink = pa.BufferOutputStream()
+        self._stream = pa.CompressedOutputStream(self._sink, "zstd")
+
+    def add(
+        self, group: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
+    ) -> None:
+        """Append rows of a group with their documents."""
+        added = annotation_rows(documents, self._annotations)
+        if group.batch is None:
+            lines = [group.lines[row] for row in rows]
+        else:
+            lines = [
+                json.dumps(row, ensure_ascii=False, default=_plain_value).encode()
+                for row in group.batch.take(pa.array(rows, pa.int64())).to_pylist()
+            ]
+        for line, annotation in zip(lines, added, strict=True):
+            self._stream.write(append_keys(line, annotation))
+
+    def finish(self) -> bytes:
+        """The whole file."""
+        self._stream.close()
+        return bytes(self._sink.getvalue().to_pybytes())
+
+
+def append_keys(line: bytes, keys: Mapping[str, Any]) -> bytes:
+    """A JSON object with keys added behind its own, which stay character for character; one line."""
+    body = line.rstrip()[:-1].rstrip()
+    comma = b"" if body == b"{" else b", "
+    return body + comma + json.dumps(keys, ensure_ascii=False).encode()[1:] + b"\n"
+
+
+def _plain_value(value: Any) -> Any:
+    """Arrow values that JSON lacks: dates in ISO form, decimals as text, bytes in base64."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
+
+
+def quarantine_line(split: InputSplit, bad: BadRecord) -> bytes:
+    """One quarantine record: where it was, why it is here, and the raw bytes in base64."""
+    record = {
+        "path": split.relative,
+        "split": split.id,
+        "position": bad.position,
+        "id": bad.id,
+        "reason": bad.reason,
+        "raw_format": bad.raw_format,
+        "raw": base64.b64encode(bad.raw).decode("ascii"),
+    }
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def put_object(
+    output: Storage, directory: str, split_id: str, extension: str, data: bytes
+) -> dict[str, Any]:
+    """Write an object under a name that holds its content's hash, and describe it.
+
+    A retry that computes other bytes writes another object: nothing that a done record names is
+    ever overwritten by different content.
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"{directory}/{split_id}-{digest[:8]}.{extension}"
+    output.put(name, data)
+    return {"name": name, "sha256": digest, "bytes": len(data)}

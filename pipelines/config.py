@@ -1,0 +1,140 @@
+"""Settings of the jobs. Imports pydantic only: reading a config must load neither torch nor Ray."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ByteSize, Field, field_validator
+
+from moos.config import ConfigModel, ScoringConfig, SelectionConfig, WindowConfig
+
+_SECRET_PARTS = ("secret", "password", "passwd", "token", "credential", "connection_string", "sas")
+_SECRET_NAMES = {"key", "account_key", "api_key", "access_key", "access_key_id", "username"}
+
+
+class StorageConfig(ConfigModel):
+    """A place on any fsspec filesystem."""
+
+    storage_options: dict[str, Any] = {}
+    """Options of the filesystem, such as `endpoint_url`. Never secrets: those come from the usual
+    credential chain."""
+
+    @field_validator("storage_options")
+    @classmethod
+    def _no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in _option_names(options):
+            lowered = name.lower()
+            if lowered in _SECRET_NAMES or any(part in lowered for part in _SECRET_PARTS):
+                # The value stays out of the message: it would end up in logs.
+                raise ValueError(
+                    f"{name!r} looks like a secret; leave it to the credential chain "
+                    "(environment variables, profile, instance role)"
+                )
+        return options
+
+
+def _option_names(options: dict[str, Any]) -> list[str]:
+    names = []
+    for name, value in options.items():
+        names.append(str(name))
+        if isinstance(value, dict):
+            names.extend(_option_names(value))
+    return names
+
+
+class InputConfig(StorageConfig):
+    """What to read."""
+
+    path: str | tuple[str, ...]
+    """File, directory or glob, or a list of them: `.parquet`, `.jsonl`, `.ndjson`, `.json` (lines),
+    each also `.gz` or `.zst`, on any fsspec URL."""
+
+    text_column: str = "text"
+    """Column or key that holds the text."""
+
+    id_column: str | None = None
+    """Column or key that names a document, for quarantine records and `moos show`."""
+
+    split_bytes: Annotated[ByteSize, Field(ge=1024)] = ByteSize(8 << 20)
+    """Text per input split, the unit of work and of resume. Smaller loses less when a run is
+    killed; larger has less overhead."""
+
+    max_document_chars: Annotated[int, Field(ge=1)] = 20_000_000
+    """A longer document goes to quarantine."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The input paths as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class OutputConfig(StorageConfig):
+    """What to write, and where."""
+
+    path: str
+    """Directory or fsspec URL that belongs to this run alone; run again on it to resume."""
+
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """`jsonl` writes `.jsonl.zst`, with the input's own JSON untouched in each line."""
+
+    annotations: Literal["kept", "all", "none"] = "kept"
+    """Words listed in `kept_words`: the kept ones, all with a `kept` flag, or no such column."""
+
+
+class ReplicaRange(ConfigModel):
+    """A pool that grows and shrinks with the work."""
+
+    min: Annotated[int, Field(ge=1)] = 1
+    """Replicas that must be schedulable before the run starts."""
+
+    max: Annotated[int, Field(ge=1)]
+    """Replicas at most."""
+
+
+class PoolConfig(ConfigModel):
+    """Compressor replicas and what each one gets."""
+
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1)] | ReplicaRange = "auto"
+    """Replicas: a number, `{min: 1, max: 8}`, or `auto`: as many as the cluster holds."""
+
+    cpus_per_replica: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+    """CPUs reserved for a replica, and its torch threads on a CPU. `auto`: 1 beside a GPU, else up
+    to 4 of a node's."""
+
+    gpus_per_replica: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """GPUs reserved for a replica; a fraction lets several share one. `auto`: 1 where there are
+    GPUs, else 0."""
+
+
+class CompressConfig(ConfigModel):
+    """The main job: read documents, compress them, write them with what was kept."""
+
+    input: InputConfig
+    """What to read."""
+
+    output: OutputConfig
+    """What to write, and where."""
+
+    checkpoint: str = "default"
+    """`default` (ships with moos), a directory, an fsspec URL of one, or a hub id."""
+
+    selection: SelectionConfig = SelectionConfig()
+    """The budget, and what is kept whatever its score."""
+
+    scoring: ScoringConfig = ScoringConfig()
+    """Overrides of the checkpoint's scoring."""
+
+    window: WindowConfig = WindowConfig()
+    """Overrides of the checkpoint's windows."""
+
+    engine: Literal["auto", "torch"] = "auto"
+    """What runs the model."""
+
+    executor: Literal["ray", "local"] = "ray"
+    """`ray` works on a cluster, or starts Ray on this machine; `local` needs no Ray."""
+
+    pool: PoolConfig = PoolConfig()
+    """Compressor replicas."""
+
+    max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Share of records that may go to quarantine; above it the run ends with exit code 3."""
+
+

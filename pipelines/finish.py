@@ -1,0 +1,77 @@
+"""The end of a run: the manifest names the files that count, and what it does not name goes."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from moos import __version__
+from moos.splits import InputSplit
+from moos.storage import Storage
+from pipelines.run_state import CONTRACT_VERSION, MANIFEST, SUCCESS, RunState, dump_json
+from pipelines.work import SplitCounts
+
+OBJECT_DIRECTORIES = ("data", "quarantine")
+
+
+def build_manifest(
+    state: RunState, splits: Sequence[InputSplit], done: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What an output holds, from its done records: no times, no host names, no etags.
+
+    The same input and settings give the same manifest, byte for byte.
+    """
+    totals = SplitCounts()
+    entries = []
+    numerics: dict[str, dict[str, Any]] = {}
+    for split in splits:
+        record = done[split.id]
+        totals.add(SplitCounts(**record["counts"]))
+        numerics[json.dumps(record["numerics"], sort_keys=True)] = record["numerics"]
+        source = {key: value for key, value in record["source"].items() if key != "etag"}
+        entries.append(
+            {
+                "split": split.id,
+                "source": source,
+                "documents": record["counts"]["documents"],
+                "quarantined": record["counts"]["quarantined"],
+                "data": record["data"],
+                "quarantine": record["quarantine"],
+            }
+        )
+    return {
+        "contract_version": CONTRACT_VERSION,
+        "moos_version": __version__,
+        "signature": state.signature,
+        "numerics": [numerics[key] for key in sorted(numerics)],
+        "totals": {**asdict(totals), "rate": achieved_rate(totals)},
+        "splits": entries,
+    }
+
+
+def achieved_rate(counts: SplitCounts) -> float:
+    """Kept tokens / all tokens over a run; 1 where there are none."""
+    return counts.kept_tokens / counts.tokens if counts.tokens else 1.0
+
+
+def finish_run(output: Storage, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest, remove what it does not name, and say `_SUCCESS` last.
+
+    `_SUCCESS` holds the manifest's hash, so one left over from an earlier run counts for nothing.
+    """
+    data = dump_json(manifest)
+    digest = hashlib.sha256(data).hexdigest()
+    if not output.exists(SUCCESS) or output.get(SUCCESS).decode().strip() != digest:
+        output.put(MANIFEST, data)
+    counted = {
+        part["name"]
+        for entry in manifest["splits"]
+        for part in (entry["data"], entry["quarantine"])
+        if part is not None
+    }
+    for directory in OBJECT_DIRECTORIES:
+        for name in output.list(directory):
+            if f"{directory}/{name}" not in counted:
+                output.remove(f"{directory}/{name}")
+    output.put(SUCCESS, f"{digest}\n".encode())

@@ -1,0 +1,189 @@
+"""The plan of a run: which splits there are, and the one schema of all its rows.
+
+Listing and reading headers is all it does; nothing is written here.
+"""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from moos.errors import ConfigError
+from moos.json_columns import infer_schema
+from moos.records import is_text_type, iterate_sample
+from moos.schema import EXTRA_JSON, check_columns
+from moos.splits import InputSplit, file_kind, split_file
+from moos.storage import SourceFile, Storage, is_below, list_sources
+from pipelines.config import CompressConfig, InputConfig
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_BYTES = 1 << 20
+SAMPLE_FILES = 32
+"""JSONL columns are inferred from the first bytes of so many files, evenly spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to do.
+
+    Attributes:
+        splits: Every split, in order of file and place.
+        num_files: Files among the input that moos reads.
+        input_schema: Columns of the input, as every row of the output has them.
+    """
+
+    splits: list[InputSplit]
+    num_files: int
+    input_schema: pa.Schema
+
+
+def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> Plan:
+    """List the input, cut it into splits, and settle the schema.
+
+    Args:
+        config: The run's config.
+        fixed_schema: Input schema that an earlier run on this output settled.
+
+    Raises:
+        ConfigError: The input is missing, empty, mixed, lies under the output, lacks the text
+            column, or has a column named like ours.
+    """
+    settings = config.input
+    output = Storage(config.output.path, config.output.storage_options)
+    filesystem = Storage(settings.paths[0], settings.storage_options).filesystem
+    sources = _list_readable(settings, output)
+    kinds = {file_kind(source.relative): source for source in sources}
+    if len({kind[0] for kind in kinds if kind}) > 1:
+        shown = ", ".join(sorted(source.relative for source in kinds.values())[:3])
+        raise ConfigError(
+            f"input.path holds both JSONL and Parquet ({shown}); name one kind with a glob"
+        )
+    splits: list[InputSplit] = []
+    schemas: list[tuple[str, pa.Schema]] = []
+    for source in sources:
+        metadata = _read_parquet_header(filesystem, source, schemas)
+        splits.extend(
+            split_file(source, int(settings.split_bytes), metadata, settings.text_column)
+        )
+    if schemas:
+        schema = _merge_schemas(schemas, settings, fixed_schema)
+    else:
+        schema = _sample_schema(filesystem, splits, settings, fixed_schema)
+    return Plan(splits, len(sources), schema)
+
+
+def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
+    for path in settings.paths:
+        place = Storage(path, settings.storage_options)
+        same = type(place.filesystem) is type(output.filesystem)
+        if same and is_below(place.root, output.root):
+            raise ConfigError(
+                f"input.path={path!r} lies under output.path={output.url!r}; "
+                "give the output a directory of its own"
+            )
+    sources = list_sources(settings.paths, settings.storage_options, excluded=output.root)
+    readable = [source for source in sources if file_kind(source.relative) is not None]
+    ignored = [source.relative for source in sources if file_kind(source.relative) is None]
+    if ignored:
+        logger.warning(
+            "%d files are not read, by their extension: %s", len(ignored), ", ".join(ignored[:5])
+        )
+    if not readable:
+        raise ConfigError(
+            f"input.path={settings.path!r} holds no .parquet, .jsonl, .ndjson or .json file "
+            f"(also .gz, .zst); {len(ignored)} other files are there"
+        )
+    return readable
+
+
+def _read_parquet_header(
+    filesystem: fsspec.AbstractFileSystem,
+    source: SourceFile,
+    schemas: list[tuple[str, pa.Schema]],
+) -> pq.FileMetaData | None:
+    """The file's metadata, its schema added to `schemas`; None where there is none to read."""
+    kind = file_kind(source.relative)
+    if kind is None or kind[0] != "parquet" or kind[1] is not None:
+        return None
+    with filesystem.open(source.path, "rb") as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            # Its worker will find the same and write the file-level quarantine record.
+            logger.warning("%s is damaged: %s", source.relative, error)
+            return None
+        schemas.append((source.relative, file.schema_arrow.remove_metadata()))
+        return file.metadata
+
+
+def _merge_schemas(
+    schemas: Sequence[tuple[str, pa.Schema]], settings: InputConfig, fixed: pa.Schema | None
+) -> pa.Schema:
+    """One schema for all files: equal types by name; a column that a file lacks is null there."""
+    for name, schema in schemas:
+        check_columns(schema.names)
+        _check_text_column(schema, settings.text_column, name)
+    merged = fixed if fixed is not None else schemas[0][1]
+    for name, schema in schemas:
+        for field in schema:
+            known = merged.field(field.name) if field.name in merged.names else None
+            if known is None and fixed is not None:
+                raise ConfigError(
+                    f"input file {name} has the new column {field.name!r}, which this output's "
+                    "schema lacks; compress it into another output.path"
+                )
+            if known is None:
+                merged = merged.append(field.with_nullable(True))
+            elif known.type != field.type:
+                raise ConfigError(
+                    f"input column {field.name!r} is {field.type} in {name} but {known.type} in "
+                    f"{schemas[0][0]}; compress the two kinds of file in two runs"
+                )
+    return pa.schema([field.with_nullable(True) for field in merged])
+
+
+def _check_text_column(schema: pa.Schema, text_column: str, name: str) -> None:
+    if text_column not in schema.names:
+        raise ConfigError(
+            f"input file {name} has no column {text_column!r}, only {', '.join(schema.names)}; "
+            "set input.text_column"
+        )
+    kind = schema.field(text_column).type
+    if not is_text_type(kind):
+        raise ConfigError(
+            f"input.text_column={text_column!r} is {kind} in {name}; it must hold strings"
+        )
+
+
+def _sample_schema(
+    filesystem: fsspec.AbstractFileSystem,
+    splits: Sequence[InputSplit],
+    settings: InputConfig,
+    fixed: pa.Schema | None,
+) -> pa.Schema:
+    """The columns of JSONL records, and the checks that need a look at some of them."""
+    firsts = [split for split in splits if split.kind == "jsonl" and split.start == 0]
+    step = max(1, -(-len(firsts) // SAMPLE_FILES))
+    sample = list(
+        itertools.chain.from_iterable(
+            iterate_sample(filesystem, split, SAMPLE_BYTES) for split in firsts[::step]
+        )
+    )
+    schema = infer_schema(sample, settings.text_column)
+    names = [name for name in schema.names if name != EXTRA_JSON]
+    check_columns([*dict.fromkeys(key for record in sample for key in record)])
+    if sample and not any(settings.text_column in record for record in sample):
+        raise ConfigError(
+            f"no sampled record has the key {settings.text_column!r}, only "
+            f"{', '.join(names[:10])}; set input.text_column"
+        )
+    if fixed is not None:
+        return fixed
+    if settings.text_column not in names:
+        schema = schema.insert(0, pa.field(settings.text_column, pa.string()))
+    return schema

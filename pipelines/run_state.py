@@ -1,0 +1,174 @@
+"""What a run keeps under `_run/`: its signature, its schema, its done records.
+
+    _run/config.yaml            the config that began the run, for people
+    _run/signature.json         everything that decides the output; another one is refused
+    _run/schema.arrow           the input's columns, settled once for the output's life
+    _run/tokenizer.json         the tokenizer that counts, for `moos verify`
+    _run/plan.parquet           the splits of the latest plan
+    _run/done/<signature>/<split>.json   written last for each split: names the objects that count
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from moos.checkpoint import Checkpoint, Scoring
+from moos.errors import ConfigError
+from moos.splits import InputSplit, splits_from_table, splits_to_table
+from moos.storage import Storage
+from pipelines.config import CompressConfig
+
+CONTRACT_VERSION = 1
+"""Changes when the same input and settings would give other output."""
+
+SIGNATURE = "_run/signature.json"
+SCHEMA = "_run/schema.arrow"
+PLAN = "_run/plan.parquet"
+TOKENIZER = "_run/tokenizer.json"
+CONFIG = "_run/config.yaml"
+MANIFEST = "manifest.json"
+SUCCESS = "_SUCCESS"
+
+
+def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -> dict[str, Any]:
+    """Everything that decides the output's bytes, as dotted keys.
+
+    Where work runs, and how much of it may fail, is not part of it.
+    """
+    selection = config.selection
+    signature: dict[str, Any] = {
+        "contract_version": CONTRACT_VERSION,
+        "checkpoint": config.checkpoint,
+        "checkpoint_sha256": checkpoint.sha256,
+        "engine": config.engine,
+        "input.path": list(config.input.paths),
+        "input.text_column": config.input.text_column,
+        "input.id_column": config.input.id_column,
+        "input.split_bytes": int(config.input.split_bytes),
+        "input.max_document_chars": config.input.max_document_chars,
+        "output.format": config.output.format,
+        "output.annotations": config.output.annotations,
+        "preserve_index": checkpoint.preserve_index,
+    }
+    for name in ("alpha", "outlier_statistics", "outlier_reduction", "word_score"):
+        signature[f"scoring.{name}"] = getattr(scoring, name)
+    for name in ("max_length", "context_tokens"):
+        signature[f"window.{name}"] = getattr(scoring, name)
+    for name, value in selection.model_dump(mode="json").items():
+        signature[f"selection.{name}"] = value
+    if selection.budget_tokenizer is not None:
+        with open(selection.budget_tokenizer, "rb") as stream:
+            signature["selection.budget_tokenizer"] = hashlib.sha256(stream.read()).hexdigest()
+    return signature
+
+
+def signature_id(signature: Mapping[str, Any]) -> str:
+    """Short name of a signature, for paths."""
+    return hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class RunState:
+    """The state of one run in its output; nothing here is written but by its methods."""
+
+    def __init__(self, output: Storage, signature: Mapping[str, Any]) -> None:
+        """Name the state; reads and writes nothing."""
+        self.output = output
+        self.signature = dict(signature)
+        self._done = f"_run/done/{signature_id(signature)}"
+
+    def check_owner(self) -> None:
+        """Refuse an output that another run, or somebody else, began.
+
+        Raises:
+            ConfigError: The differing keys are named with both values, or the directory holds
+                files that are no run's.
+        """
+        try:
+            found = json.loads(self.output.get(SIGNATURE))
+        except FileNotFoundError:
+            strangers = self.output.list("")
+            if strangers:
+                raise ConfigError(
+                    f"output.path={self.output.url!r} already holds files that are no moos run's "
+                    f"({', '.join(strangers[:3])}); give an empty or new directory"
+                ) from None
+            return
+        differing = [
+            f"  {key}: was {found.get(key)!r}, now {self.signature.get(key)!r}"
+            for key in sorted(found.keys() | self.signature.keys())
+            if found.get(key) != self.signature.get(key)
+        ]
+        if differing:
+            raise ConfigError(
+                f"output.path={self.output.url!r} holds another run; what differs:\n"
+                + "\n".join(differing)
+                + "\ngive another output.path, or the same settings to resume"
+            )
+
+    def read_schema(self) -> pa.Schema | None:
+        """The input schema that this output settled on, or None before its first run."""
+        try:
+            return pa.ipc.read_schema(pa.BufferReader(self.output.get(SCHEMA)))
+        except FileNotFoundError:
+            return None
+
+    def begin(self, config: CompressConfig, schema: pa.Schema, tokenizer: bytes) -> None:
+        """Write what a first run settles, the signature last."""
+        if self.output.exists(SIGNATURE):
+            return
+        dumped = config.model_dump(mode="json")
+        self.output.put(CONFIG, yaml.safe_dump(dumped, sort_keys=False).encode())
+        self.output.put(SCHEMA, schema.serialize().to_pybytes())
+        self.output.put(TOKENIZER, tokenizer)
+        self.output.put(SIGNATURE, dump_json(self.signature))
+
+    def write_plan(self, splits: list[InputSplit]) -> None:
+        """Write the latest plan."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(splits_to_table(splits), sink, compression="zstd")
+        self.output.put(PLAN, sink.getvalue().to_pybytes())
+
+    def write_done(self, record: Mapping[str, Any]) -> None:
+        """Commit a split: from here on, the objects that its record names count."""
+        self.output.put(f"{self._done}/{record['split']}.json", dump_json(record))
+
+    def read_done(self, splits: Iterable[InputSplit]) -> dict[str, dict[str, Any]]:
+        """The valid done records by split id: those whose source is still what was planned."""
+        listed = set(self.output.list(self._done))
+        wanted = [split for split in splits if f"{split.id}.json" in listed]
+        with ThreadPoolExecutor(16) as threads:
+            contents = threads.map(lambda s: self.output.get(f"{self._done}/{s.id}.json"), wanted)
+            records = {split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)}
+        return {
+            split.id: records[split.id]
+            for split in wanted
+            if records[split.id]["source"] == describe_source(split)
+        }
+
+
+def read_plan(output: Storage) -> list[InputSplit]:
+    """The splits of the latest plan of an output."""
+    return splits_from_table(pq.read_table(pa.BufferReader(output.get(PLAN))))
+
+
+def describe_source(split: InputSplit) -> dict[str, Any]:
+    """What a done record says of the part of the input it covers."""
+    return {
+        "path": split.relative,
+        "kind": split.kind,
+        "start": split.start,
+        "stop": split.stop,
+        "file_size": split.file_size,
+        "etag": split.etag,
+    }
+
+
+def dump_json(value: Any) -> bytes:
+    """Deterministic, readable JSON."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,266 @@
+"""One split from input to done record: the function that every executor shares."""
+
+import platform
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from moos.compressor import Compressor
+from moos.document import CompressedDocument
+from moos.errors import DataError, MoosError
+from moos.records import BadRecord, DamagedFile, RecordGroup, RecordReader
+from moos.selector import Selector
+from moos.splits import InputSplit
+from moos.storage import Storage, describe_file
+from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
+from pipelines.config import CompressConfig
+from pipelines.run_state import RunState, describe_source
+
+T = TypeVar("T")
+PREFETCHED_GROUPS = 2
+
+
+@dataclass(slots=True)
+class SplitCounts:
+    """Sums over a split, or over what is done of it."""
+
+    documents: int = 0
+    quarantined: int = 0
+    damaged_files: int = 0
+    chars: int = 0
+    tokens: int = 0
+    kept_tokens: int = 0
+    encoder_tokens: int = 0
+    unknown_tokens: int = 0
+    non_latin_chars: int = 0
+    over_budget: int = 0
+    input_bytes: int = 0
+
+    def add(self, other: "SplitCounts") -> None:
+        """Add another's sums to these."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+ProgressCallback = Callable[[str, dict[str, int]], None]
+"""Called with a split's id and its counts so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSpec:
+    """What a replica needs to work splits; plain settings, loaded where the work is done.
+
+    Attributes:
+        config: The run's config.
+        signature: The run's signature.
+        input_schema: The input's columns, serialised.
+        device: Device of the model.
+        threads: CPU threads of the model.
+    """
+
+    config: CompressConfig
+    signature: dict[str, Any]
+    input_schema: bytes
+    device: str
+    threads: int
+
+
+@dataclass(slots=True)
+class SplitWorker:
+    """A loaded compressor with its places to read and write."""
+
+    spec: WorkSpec
+    compressor: Compressor
+    selector: Selector
+    reader: RecordReader
+    output: Storage
+    state: RunState
+    schema: pa.Schema
+    numerics: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, spec: WorkSpec) -> "SplitWorker":
+        """Load the compressor.
+
+        Raises:
+            ModelError: The checkpoint cannot be loaded, or is not the one the run was planned with.
+        """
+        config = spec.config
+        compressor = Compressor.load(
+            config.checkpoint,
+            scoring=config.scoring,
+            window=config.window,
+            device=spec.device,
+            threads=spec.threads,
+        )
+        if compressor.checkpoint.sha256 != spec.signature["checkpoint_sha256"]:
+            raise MoosError(
+                f"checkpoint {config.checkpoint!r} on this node is not the one the run was planned "
+                "with; give all nodes the same files"
+            )
+        settings = config.input
+        reader = RecordReader(
+            Storage(settings.paths[0], settings.storage_options).filesystem,
+            settings.text_column,
+            settings.id_column,
+            settings.max_document_chars,
+        )
+        output = Storage(config.output.path, config.output.storage_options)
+        return cls(
+            spec,
+            compressor,
+            Selector(config.selection),
+            reader,
+            output,
+            RunState(output, spec.signature),
+            pa.ipc.read_schema(pa.BufferReader(spec.input_schema)),
+            describe_numerics(compressor, spec),
+        )
+
+    def work(self, split: InputSplit, report: ProgressCallback) -> dict[str, Any]:
+        """Read, compress and commit a split; its done record.
+
+        Raises:
+            MoosError: The source changed since it was planned.
+        """
+        self._check_source(split)
+        try:
+            counts, data, quarantine = self._compress(split, report)
+        except DamagedFile as error:
+            bad = BadRecord(0, str(error), b"", "file")
+            counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=split.size)
+            data, quarantine = None, quarantine_line(split, bad)
+        self._check_source(split)
+        record: dict[str, Any] = {
+            "split": split.id,
+            "source": describe_source(split),
+            "counts": asdict(counts),
+            "numerics": self.numerics,
+            "data": None,
+            "quarantine": None,
+        }
+        if data is not None:
+            extension = self._rows_class().extension
+            record["data"] = put_object(self.output, "data", split.id, extension, data)
+        if quarantine:
+            record["quarantine"] = put_object(
+                self.output, "quarantine", split.id, "jsonl", quarantine
+            )
+        self.state.write_done(record)
+        return record
+
+    def _rows_class(self) -> type[ParquetRows] | type[JsonlRows]:
+        return ParquetRows if self.spec.config.output.format == "parquet" else JsonlRows
+
+    def _check_source(self, split: InputSplit) -> None:
+        size, etag = describe_file(self.reader.filesystem, split.path)
+        if (size, etag) != (split.file_size, split.etag):
+            raise MoosError(
+                f"input file {split.relative} changed while the run was on; run again to plan anew"
+            )
+
+    def _compress(
+        self, split: InputSplit, report: ProgressCallback
+    ) -> tuple[SplitCounts, bytes | None, bytes]:
+        counts = SplitCounts()
+        rows = self._rows_class()(self.schema, self.spec.config.output.annotations)
+        quarantine: list[bytes] = []
+        for group in prefetch(self.reader.read(split), PREFETCHED_GROUPS):
+            results = self.compressor.compress_each(group.texts, self.selector)
+            bad = list(group.bad)
+            good: list[int] = []
+            documents: list[CompressedDocument] = []
+            for row, result in enumerate(results):
+                if isinstance(result, DataError):
+                    bad.append(group.reject(row, str(result), self.reader.id_column))
+                else:
+                    good.append(row)
+                    documents.append(result)
+            if good:
+                rows.add(group, good, documents)
+            bad.sort(key=lambda record: record.position)
+            quarantine.extend(quarantine_line(split, record) for record in bad)
+            counts.add(_count(group, good, documents, len(bad)))
+            report(split.id, asdict(counts))
+        data = rows.finish()
+        return counts, data if counts.documents else None, b"".join(quarantine)
+
+
+def _count(
+    group: RecordGroup, good: list[int], documents: list[CompressedDocument], num_bad: int
+) -> SplitCounts:
+    texts = [group.texts[row] for row in good]
+    return SplitCounts(
+        documents=len(documents),
+        quarantined=num_bad,
+        chars=sum(map(len, texts)),
+        tokens=sum(d.num_tokens for d in documents),
+        kept_tokens=sum(d.num_kept_tokens for d in documents),
+        encoder_tokens=sum(d.num_encoder_tokens for d in documents),
+        unknown_tokens=sum(d.num_unknown_tokens for d in documents),
+        non_latin_chars=sum(d.num_non_latin_chars for d in documents),
+        over_budget=sum(d.over_budget for d in documents),
+        input_bytes=group.num_bytes,
+    )
+
+
+def describe_numerics(compressor: Compressor, spec: WorkSpec) -> dict[str, Any]:
+    """Everything besides the plan that the output's bytes may depend on."""
+    import torch
+    import transformers
+
+    if spec.device.startswith("cuda"):
+        hardware = torch.cuda.get_device_name(spec.device)
+    else:
+        hardware = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "engine": compressor.engine.name,
+        "device": spec.device.split(":")[0],
+        "hardware": hardware,
+        "threads": spec.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "pyarrow": pa.__version__,
+    }
+
+
+def prefetch(source: Iterator[T], depth: int) -> Iterator[T]:
+    """The items of `source`, read ahead by a thread that holds at most `depth` of them."""
+    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(item: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ahead.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def fill() -> None:
+        try:
+            for item in source:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # noqa: BLE001  raised again in the consumer's thread
+            put(("error", error))
+
+    thread = threading.Thread(target=fill, name="moos-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ahead.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join()
