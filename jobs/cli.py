@@ -95,7 +95,8 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
     except KeyboardInterrupt:
         print(f"interrupted{resume_hint}", file=sys.stderr)
         return EXIT_FAILED
-    print(json.dumps(summary))
+    if summary:
+        print(json.dumps(summary))
     return int(summary.get("exit_code", 0))
 
 

@@ -2,9 +2,9 @@
 
     python -m jobs.train configs/train.default.yaml base=DIRECTORY output=DIRECTORY [key=value ...]
 
-One process of plain torch; the distributed job on Ray Train comes later. Progress goes to stderr, one
-JSON line with the figures to stdout. Exit code 2: the run could not start as configured, its labels
-are faulty, or its loss stopped being a number; 0: the checkpoint is written.
+One process of plain torch; the distributed job on Ray Train comes later. Progress goes to stderr,
+one JSON line with the figures to stdout. Exit code 0: the checkpoint is written; 2: it is not, as
+the config, the base or the labels are faulty, or the loss stopped being a number.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 moos verify OUTPUT
 
-Says which file, row and promise failed. Exit codes: 0 all promises hold, 1 one is broken, 2 there is
-no complete run at OUTPUT.
+Says which file, row and promise failed. Exit codes: 0 all promises hold, 1 one is broken, 2 there
+is no complete run at OUTPUT.
 """
 
 import argparse

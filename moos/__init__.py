@@ -1,9 +1,9 @@
 """Compress texts so that language models read them faster and cheaper.
 
-    from moos import Compressor, render
-    compressor = Compressor.load("default")
-    document = compressor.compress(text, rate=0.5)
-    assert render(text, document.spans) == document.text
+from moos import Compressor, render
+compressor = Compressor.load("default")
+document = compressor.compress(text, rate=0.5)
+assert render(text, document.spans) == document.text
 """
 
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ _EXPORTS = {
     "MoosError": "moos.errors",
     "render": "moos.rendering",
 }
-__all__ = [*_EXPORTS, "__version__"]  # noqa: PLE0604
+__all__ = [*_EXPORTS, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -100,11 +100,15 @@ def read_checkpoint(location: str, preserve_label: str | None = None) -> Checkpo
     _check_head(config, location)
     try:
         moos_path = path / "moos.json"
-        moos = MoosJson.model_validate(_read_json(moos_path, location) if moos_path.exists() else {})
+        moos = MoosJson.model_validate(
+            _read_json(moos_path, location) if moos_path.exists() else {}
+        )
     except ValidationError as error:
         raise ModelError(f"{path}/moos.json is not valid:\n{describe_errors(error)}") from error
     names = moos.label_names or _label_names(config)
-    return Checkpoint(path, config, moos, _preserve_index(names, preserve_label, location), _hash(path))
+    return Checkpoint(
+        path, config, moos, _preserve_index(names, preserve_label, location), _hash(path)
+    )
 
 
 def resolve_scoring(
@@ -169,7 +173,11 @@ def _download(url: str) -> Path:
     """Copy a checkpoint's files from object storage into a fresh temporary directory."""
     try:
         filesystem, root = fsspec.core.url_to_fs(url)
-        names = [name for name in filesystem.ls(root, detail=False) if name.endswith((".json", ".safetensors"))]
+        names = [
+            name
+            for name in filesystem.ls(root, detail=False)
+            if name.endswith((".json", ".safetensors"))
+        ]
         target = Path(tempfile.mkdtemp(prefix="moos-checkpoint-"))
         for name in names:
             filesystem.get_file(name, str(target / Path(name).name))
@@ -190,11 +198,13 @@ def _read_json(path: Path, location: str) -> dict[str, Any]:
 
 def _check_files(path: Path, location: str) -> None:
     if not any(path.glob("*.safetensors")):
-        pickled = sorted(p.name for p in path.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"})
+        pickled = sorted(
+            p.name for p in path.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}
+        )
         if pickled:
             raise ModelError(
-                f"checkpoint {location!r} has pickled weights ({', '.join(pickled)}), which can run "
-                "code when loaded; save it as safetensors (save_pretrained does)"
+                f"checkpoint {location!r} has pickled weights ({', '.join(pickled)}), which can "
+                "run code when loaded; save it as safetensors (save_pretrained does)"
             )
         raise ModelError(f"checkpoint {location!r} has no safetensors weights in {path}")
     if not (path / "tokenizer.json").exists():

@@ -19,12 +19,12 @@ from moos.errors import ConfigError, DataError, MoosError
 from moos.rendering import merge_kept_words, render
 from moos.scores import combine_scores, reduce_to_words
 from moos.selector import Selector
-from moos.tokens import Tokens, TextTokenizer, check_text
+from moos.tokens import TextTokenizer, Tokens, check_text
 from moos.windows import find_sentence_ends, plan_windows
 from moos.words import Words, count_tokens, cut_words, map_tokens
 
 GROUP_CHARS = 1 << 18
-"""Characters prepared and scored together: enough to fill micro-batches, few enough to bound memory."""
+"""Characters scored together: enough to fill micro-batches, few enough to bound memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class Compressor:
 
 
 def group_texts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Consecutive texts of about `GROUP_CHARS` together; a longer one stands alone or ends a group."""
+    """Consecutive texts of about `GROUP_CHARS` together; a longer text ends its group."""
     start, held = 0, 0
     for index, text in enumerate(texts):
         held += len(text)
@@ -258,7 +258,11 @@ def check_threshold(config: SelectionConfig, scoring: Scoring) -> None:
     Raises:
         ConfigError: A threshold is set, alpha is below 1 and statistics come from the window.
     """
-    if config.threshold is not None and scoring.alpha < 1 and scoring.outlier_statistics == "window":
+    if (
+        config.threshold is not None
+        and scoring.alpha < 1
+        and scoring.outlier_statistics == "window"
+    ):
         raise ConfigError(
             f"selection.threshold={config.threshold} needs scores that are comparable across "
             f"windows, but alpha={scoring.alpha} mixes in an outlier score normalised per window; "

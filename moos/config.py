@@ -72,7 +72,9 @@ class SelectionConfig(ConfigModel):
             shown = ", ".join(f"{name}={value}" for name, value in budgets.items())
             raise ValueError(f"set one budget, not {len(budgets)} ({shown}); null the others")
         if self.threshold is not None and self.budget_tokenizer is not None:
-            raise ValueError("budget_tokenizer has no effect on threshold; set rate or target_tokens")
+            raise ValueError(
+                "budget_tokenizer has no effect on threshold; set rate or target_tokens"
+            )
         return self
 
     @property
@@ -87,7 +89,7 @@ class OutlierConfig(ConfigModel):
     """The outlier score; null means what the checkpoint says. Our reading of arXiv 2504.16786."""
 
     statistics: Literal["window", "checkpoint"] | None = None
-    """Where means, deviations and range come from: the window itself, or the checkpoint's constants."""
+    """Source of means, deviations and range: the window itself, or the checkpoint's constants."""
 
     reduction: Literal["l2", "mean_abs", "max"] | None = None
     """How a token's per-dimension z-scores become one number."""
@@ -97,7 +99,7 @@ class ScoringConfig(ConfigModel):
     """How the model's outputs become scores; null means what the checkpoint says."""
 
     alpha: UnitInterval | None = None
-    """Weight of the preserve probability against the outlier score; 1 turns the outlier score off."""
+    """Weight of the preserve probability against the outlier score; 1 turns the latter off."""
 
     outlier: OutlierConfig = OutlierConfig()
     """How the outlier score is computed."""
@@ -106,7 +108,7 @@ class ScoringConfig(ConfigModel):
     """How the scores of a word's tokens become the word's score."""
 
     preserve_label: str | None = None
-    """Name or index of the class that means "preserve", when the checkpoint's config does not say."""
+    """Name or index of the class "preserve", when the checkpoint's config does not say."""
 
 
 class WindowConfig(ConfigModel):
@@ -141,7 +143,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date
         raise ConfigError(f"config {path} is not valid YAML: {error}") from error
     if loaded is None:
         return {}
@@ -161,7 +163,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} must look like key.path=value")
     try:
         value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
         raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
     *parents, last = key.split(".")
     node = tree

@@ -16,7 +16,8 @@ class Word:
     Attributes:
         start: First character, in code points of the original text.
         end: One past the last character.
-        preserve_probability: Mean over the word's tokens of the class "preserve", on the 1/4096 grid.
+        preserve_probability: Probability of the class "preserve", reduced over the word's tokens
+            and rounded to the 1/4096 grid.
         outlier_score: The same of the outlier score.
         score: What the word was ranked by.
         protected: The word stays whatever its score.

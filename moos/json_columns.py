@@ -1,16 +1,20 @@
 """JSON records as typed columns, with nothing lost: what does not fit a column stays raw JSON."""
 
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in CPython, not in typeshed
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+import fsspec
 import pyarrow as pa
 
 from moos.schema import EXTRA_JSON
+from moos.source_files import BOM, WatchedFile, iterate_lines
+from moos.splits import InputSplit
 
 _WHITE_SPACE = " \t\n\r"
 _DECODER = json.JSONDecoder()
@@ -97,9 +101,7 @@ def _type_name(value: Any) -> str:
     return type(value).__name__
 
 
-def build_columns(
-    records: Sequence[dict[str, JsonValue]], schema: pa.Schema
-) -> list[pa.Array]:
+def build_columns(records: Sequence[dict[str, JsonValue]], schema: pa.Schema) -> list[pa.Array]:
     """The records as columns of an inferred schema, `extra_json` among them.
 
     A value that a column's type cannot hold exactly is null there and raw JSON in `extra_json`.
@@ -140,8 +142,10 @@ def _fits(field: JsonValue, kind: pa.DataType) -> bool:
     if not isinstance(value, float):
         return False
     # NaN and Infinity are Python's extension of JSON; a float column holds them as they are.
-    return value in (float("inf"), float("-inf")) and "n" in field.raw or value != value or (
-        abs(value) != float("inf") and Decimal(field.raw) == Decimal(repr(value))
+    return (
+        (value in (float("inf"), float("-inf")) and "n" in field.raw)
+        or value != value
+        or (abs(value) != float("inf") and Decimal(field.raw) == Decimal(repr(value)))
     )
 
 
@@ -151,3 +155,28 @@ def _is_valid(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def iterate_sample(
+    filesystem: fsspec.AbstractFileSystem, split: InputSplit, limit: int
+) -> Iterator[dict[str, Any]]:
+    """Records from the first `limit` bytes of a JSONL split, bad ones left out.
+
+    Damage is left for the split's own worker to report.
+    """
+    with filesystem.open(split.path, "rb") as opened:
+        watched = WatchedFile(cast(BinaryIO, opened))
+        try:
+            for position, line in iterate_lines(watched, split):
+                if position >= limit:
+                    return
+                content = line.removeprefix(BOM) if position == 0 else line
+                try:
+                    record = json.loads(content)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(record, dict):
+                    yield record
+        except (EOFError, OSError, zlib.error):
+            if watched.failed:
+                raise

@@ -1,4 +1,4 @@
-"""From labelled documents to labels on words and tokens, and the split into training and validation.
+"""From labelled documents to labels on words and tokens, and the split that holds some out.
 
 A labels file is JSONL, one record per document or stretch of one: `id`, `domain`, `text`, and
 `soft`, which holds for each white-space-separated word of the text the teacher's probability of
@@ -81,9 +81,9 @@ def read_labelled(path: str) -> list[LabelledDocument]:
     """Read a labels file, `.jsonl` or `.jsonl.gz`, from any fsspec URL. Blank lines are skipped.
 
     Raises:
-        DataError: The file cannot be read or holds no record, or a record lacks a field, has another
-            number of labels than words, a label outside [0, 1], or an id that was there before. The
-            message names the line.
+        DataError: The file cannot be read or holds no record, or a record lacks a field, has
+            another number of labels than words, a label outside [0, 1], or an id that was there
+            before. The message names the line.
     """
     documents: dict[str, LabelledDocument] = {}
     try:

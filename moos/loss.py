@@ -1,6 +1,7 @@
 """The training loss: cross entropy on soft labels, plus MOOSComp's inter-class similarity term.
 
-Shapes: B windows in the batch, T tokens per window, D hidden size, C classes (0 discard, 1 preserve).
+Shapes: B windows in the batch, T tokens per window, N labelled tokens, D hidden size, C classes
+(0 discard, 1 preserve).
 """
 
 from dataclasses import dataclass

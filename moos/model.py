@@ -18,7 +18,6 @@ from moos.errors import ModelError
 from moos.outlier import OutlierConstants
 from moos.quantize import dequantize
 
-
 # Everything of a checkpoint but its config and weights.
 CARRIED_FILES = (
     "tokenizer.json",
@@ -59,7 +58,7 @@ def load_model(checkpoint: Checkpoint) -> TokenClassifier:
     Raises:
         ModelError: The weights cannot be read, do not fit the config, or lack the head.
     """
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model = _load_weights(checkpoint)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -71,7 +70,7 @@ def _load_weights(checkpoint: Checkpoint) -> Any:
     path = checkpoint.path
     if (path / INT8_WEIGHTS).exists():
         config = AutoConfig.from_pretrained(path)
-        model = AutoModelForTokenClassification.from_config(config)
+        model = AutoModelForTokenClassification.from_config(config)  # type: ignore[no-untyped-call]
         model.load_state_dict(dequantize(load_file(path / INT8_WEIGHTS)), strict=True)
         return model
     model, info = AutoModelForTokenClassification.from_pretrained(

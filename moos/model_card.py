@@ -18,13 +18,13 @@ pipeline_tag: token-classification
 Says of each word of an English text how much it is worth keeping. `moos` reads it with
 `Compressor.load`; `Compressor.save_pretrained` writes it as plain Hugging Face safetensors.
 
-- Architecture: {architecture}, labels `discard` and `preserve`. Matrices are stored as int8 with one
-  scale per row and computed with in fp32.
+- Architecture: {architecture}, labels `discard` and `preserve`. Matrices are stored as int8 with
+  one scale per row and computed with in fp32.
 - Base: {base}.
-- Method: cross entropy on soft labels plus {beta:g} times the mean cosine between preserve and discard
-  tokens in the last layer (MOOSComp, arXiv 2504.16786).
-- Score of a token: {alpha:g} x preserve probability + {one_minus_alpha:g} x outlier score (statistics:
-  {statistics}). The outlier score is our reading of that paper.
+- Method: cross entropy on soft labels plus {beta:g} times the mean cosine between preserve and
+  discard tokens in the last layer (MOOSComp, arXiv 2504.16786).
+- Score of a token: {alpha:g} x preserve probability + {one_minus_alpha:g} x outlier score
+  (statistics: {statistics}). The outlier score is our reading of that paper.
 - Windows of {max_length} tokens.
 
 ## Training data
@@ -43,8 +43,8 @@ The texts are not part of the checkpoint. Their sources and licences:
 ## Figures
 
 On the held-out records: the chance that a word the teacher keeps (label at least 0.5) scores above
-one that it drops (AUC over words, label noise included). The epoch and alpha were chosen on these same
-records, so the figures are slightly too good.
+one that it drops (AUC over words). The epoch and alpha were chosen on these same records, so the
+figures are slightly too good.
 
 **AUC {auc:.3f}** with the shipped settings, {auc_alpha_1:.3f} with alpha 1.
 
@@ -67,8 +67,8 @@ Settings of the run: {config}.
 ## Limits
 
 - Uncased and English: text in other scripts becomes unknown tokens, whose scores mean little.
-- The labels imitate one small teacher, which keeps a telegram of the main points. Agreement with it does
-  not show that a reader can still answer questions on the compressed text.
+- The labels imitate one small teacher, which keeps a telegram of the main points. Agreement with it
+  does not show that a reader can still answer questions on the compressed text.
 - Trained on records of about 140 words. Code, tables and logs were not among them.
 """
 

@@ -33,10 +33,12 @@ class OutlierConstants:
     high: float
 
 
-def reduce_z_scores(z_BTD: torch.Tensor, reduction: Literal["l2", "mean_abs", "max"]) -> torch.Tensor:
+def reduce_z_scores(
+    z_BTD: torch.Tensor, reduction: Literal["l2", "mean_abs", "max"]
+) -> torch.Tensor:
     """One number per token: the norm, the mean, or the maximum of its absolute z-scores, (B, T)."""
     if reduction == "l2":
-        return torch.linalg.vector_norm(z_BTD, dim=-1)
+        return z_BTD.square().sum(dim=-1).sqrt()
     if reduction == "mean_abs":
         return z_BTD.abs().mean(dim=-1)
     return z_BTD.abs().amax(dim=-1)
@@ -68,7 +70,9 @@ def score_outliers(
         z_BTD = _divide(hidden_BTD - constants.mean, constants.std)
         raw_BT = reduce_z_scores(z_BTD, reduction)
         span = constants.high - constants.low
-        scaled_BT = ((raw_BT - constants.low) / span).clamp(0.0, 1.0) if span > _NO_SPREAD else 0 * raw_BT
+        scaled_BT = (
+            ((raw_BT - constants.low) / span).clamp(0.0, 1.0) if span > _NO_SPREAD else 0 * raw_BT
+        )
         return torch.where(owned_BT, scaled_BT, torch.zeros_like(scaled_BT))
     weight_BT1 = owned_BT.unsqueeze(-1).float()
     count_B11 = weight_BT1.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -104,8 +104,8 @@ def protect_words(
             )
         except TimeoutError as error:
             raise DataError(
-                f"protected pattern {pattern.expression.pattern[:80]!r} took over {PATTERN_TIMEOUT_S:.0f} s "
-                "on this text; simplify it in selection.protect_patterns"
+                f"protected pattern {pattern.expression.pattern[:80]!r} took over "
+                f"{PATTERN_TIMEOUT_S:.0f} s on this text; simplify it in selection.protect_patterns"
             ) from error
     return overlapped_words(words, np.array(spans, dtype=np.int64).reshape(-1, 2))
 

@@ -1,11 +1,7 @@
 """From an input split to groups of records: what can be read, and what cannot, with the reason."""
 
-import gzip
 import io
-import json
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -16,17 +12,12 @@ import pyarrow.parquet as pq
 from moos.errors import DataError
 from moos.json_columns import JsonValue, build_columns, parse_record
 from moos.schema import RESERVED_COLUMNS
+from moos.source_files import BOM, WatchedFile, decompress, iterate_lines, name_damage
 from moos.splits import WHOLE_FILE, InputSplit
 from moos.tokens import check_text
 
 GROUP_BYTES = 1 << 18
 """Bytes of input read, compressed and written as one group."""
-
-_BOM = b"\xef\xbb\xbf"
-
-
-class DamagedFile(DataError):
-    """A file breaks its own format; none of its records can be trusted to be complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +77,9 @@ class RecordGroup:
         taken = self.batch.take(pa.array(rows, pa.int64()))
         missing = pa.nulls(len(rows))
         return [
-            taken.column(field.name) if field.name in taken.schema.names else missing.cast(field.type)
+            taken.column(field.name)
+            if field.name in taken.schema.names
+            else missing.cast(field.type)
             for field in schema
         ]
 
@@ -111,24 +104,24 @@ class RecordReader:
         """The split's records in order, in groups of about `GROUP_BYTES`.
 
         Raises:
-            DamagedFile: The file is truncated or broken.
+            DamagedFileError: The file is truncated or broken.
         """
         with self.filesystem.open(split.path, "rb") as opened:
-            watched = _WatchedFile(cast(BinaryIO, opened))
-            with _damage_named(watched, split):
+            watched = WatchedFile(cast(BinaryIO, opened))
+            with name_damage(watched, split):
                 if split.kind == "jsonl":
                     yield from self._read_lines(watched, split)
                 else:
                     yield from self._read_parquet(watched, split)
 
-    def _read_lines(self, watched: "_WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
+    def _read_lines(self, watched: "WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
         group = _empty_group()
         held = 0
-        for position, line in _iterate_lines(watched, split):
+        for position, line in iterate_lines(watched, split):
             held += len(line)
             content = line.removesuffix(b"\n").removesuffix(b"\r")
             if position == 0:
-                content = content.removeprefix(_BOM)
+                content = content.removeprefix(BOM)
             if content.strip(b" \t\r"):
                 self._add_line(group, position, content)
             if held >= GROUP_BYTES:
@@ -178,10 +171,10 @@ class RecordReader:
         check_text(text)
         return text
 
-    def _read_parquet(self, watched: "_WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
+    def _read_parquet(self, watched: "WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
         stream: Any = watched
         if split.compression is not None:
-            stream = io.BytesIO(_decompress(watched, split).read())
+            stream = io.BytesIO(decompress(watched, split).read())
         file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
         stop = file.num_row_groups if split.stop == WHOLE_FILE else split.stop
         row = sum(file.metadata.row_group(i).num_rows for i in range(split.start))
@@ -232,101 +225,6 @@ def text_bytes(column: pa.Array) -> list[bytes | None]:
         column = column.cast(pa.binary_view())
         return cast("list[bytes | None]", column.to_pylist())
     return cast("list[bytes | None]", column.cast(pa.large_binary()).to_pylist())
-
-
-def iterate_sample(filesystem: fsspec.AbstractFileSystem, split: InputSplit, limit: int) -> Iterator[dict[str, Any]]:
-    """Records from the first `limit` bytes of a JSONL split, bad ones left out.
-
-    Damage is left for the split's own worker to report.
-    """
-    with filesystem.open(split.path, "rb") as opened:
-        watched = _WatchedFile(cast(BinaryIO, opened))
-        try:
-            for position, line in _iterate_lines(watched, split):
-                if position >= limit:
-                    return
-                content = line.removeprefix(_BOM) if position == 0 else line
-                try:
-                    record = json.loads(content)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict):
-                    yield record
-        except (EOFError, OSError, zlib.error):
-            if watched.failed:
-                raise
-
-
-class _WatchedFile(io.RawIOBase):
-    """A file that remembers whether reading it failed, to tell a bad disk from a bad file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.failed = False
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._guarded(lambda: self._file.read(len(buffer)))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def read(self, size: int = -1) -> bytes:
-        return cast(bytes, self._guarded(lambda: self._file.read(size)))
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return cast(int, self._guarded(lambda: self._file.seek(offset, whence)))
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def _guarded(self, call: Any) -> Any:
-        try:
-            return call()
-        except BaseException:
-            self.failed = True
-            raise
-
-
-@contextmanager
-def _damage_named(watched: _WatchedFile, split: InputSplit) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
-        if watched.failed or isinstance(error, pa.ArrowMemoryError):
-            raise
-        raise DamagedFile(f"{split.relative} is damaged: {error}") from error
-
-
-def _decompress(watched: _WatchedFile, split: InputSplit) -> BinaryIO:
-    if split.compression == "gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb"))
-    if split.compression == "zst":
-        stream = pa.CompressedInputStream(pa.PythonFile(watched, mode="r"), "zstd")
-        return cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
-    return cast(BinaryIO, io.BufferedReader(watched, 1 << 20))
-
-
-def _iterate_lines(watched: _WatchedFile, split: InputSplit) -> Iterator[tuple[int, bytes]]:
-    """Lines whose first byte lies in the split, with the offset of that byte.
-
-    Lines end at a line feed only: U+2028 and the like are characters of a JSON string.
-    """
-    stream = _decompress(watched, split)
-    position = 0
-    if split.start > 0:
-        stream.seek(split.start - 1)
-        position = split.start - 1 + len(stream.readline())
-    while split.stop == WHOLE_FILE or position < split.stop:
-        line = stream.readline()
-        if not line:
-            return
-        yield position, line
-        position += len(line)
 
 
 def _empty_group() -> RecordGroup:

@@ -75,3 +75,17 @@ def choose_separators(classes: NDArray[np.uint32], spans: NDArray[np.int64]) -> 
     glued = (gap_start == gap_end) | ((left | right) & SPACELESS != 0) | closes
     codes = np.where(breaks & (gap_start < gap_end), 2, np.where(glued, 0, 1))
     return [("", " ", "\n")[code] for code in codes.tolist()]
+
+
+def split_kept(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[bool, str]]:
+    """The whole text as slices in order, each with True where it was kept."""
+    parts = []
+    at = 0
+    for start, end in spans:
+        if at < start:
+            parts.append((False, text[at:start]))
+        parts.append((True, text[start:end]))
+        at = end
+    if at < len(text):
+        parts.append((False, text[at:]))
+    return parts

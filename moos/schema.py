@@ -89,7 +89,9 @@ def annotation_columns(
         pa.array([d.text for d in documents], pa.string()),
         _list_array(
             [len(part) for part in spans],
-            pa.StructArray.from_arrays([pa.array(flat[:, 0]), pa.array(flat[:, 1])], ["start", "end"]),
+            pa.StructArray.from_arrays(
+                [pa.array(flat[:, 0]), pa.array(flat[:, 1])], ["start", "end"]
+            ),
         ),
         pa.array([d.num_tokens for d in documents], pa.int32()),
         pa.array([d.num_kept_tokens for d in documents], pa.int32()),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GRID = 4096
-"""Scores are multiples of 1/GRID, so that a kernel's rounding noise hardly ever changes a decision."""
+"""Scores are multiples of 1/GRID, so that a kernel's rounding noise hardly ever decides."""
 
 
 def round_scores(values: NDArray[np.floating]) -> NDArray[np.float32]:

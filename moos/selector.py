@@ -1,4 +1,4 @@
-"""Selection as configured: expressions compiled, the reader's tokenizer loaded, the budget applied."""
+"""Selection as configured: expressions compiled, reader's tokenizer loaded, budget applied."""
 
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class Selector:
         )
 
     def budget(self, num_tokens: int) -> int | None:
-        """Tokens a document of `num_tokens` may keep; None under a threshold, which has no budget."""
+        """Tokens that a document of `num_tokens` may keep; None under a threshold."""
         if self.config.target_tokens is not None:
             return self.config.target_tokens
         rate = self.config.effective_rate

@@ -51,7 +51,7 @@ class TextTokenizer:
         """
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # noqa: BLE001  tokenizers raises plain Exception
+        except Exception as error:
             raise ModelError(f"not a fast tokenizer (tokenizer.json): {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -2,7 +2,8 @@
 
 Knows nothing of Ray: `train_step` is what any loop around it calls.
 
-Shapes: B windows in the batch, T tokens per window, D hidden size, C classes (0 discard, 1 preserve).
+Shapes: B windows in the batch, T tokens per window, D hidden size, C classes (0 discard,
+1 preserve).
 """
 
 import math
@@ -47,9 +48,9 @@ class TrainingWindow:
 class Batch:
     """Windows padded to one length, each (B, T); labels are NaN where there is none."""
 
-    ids_BT: torch.Tensor
-    attention_BT: torch.Tensor
-    labels_BT: torch.Tensor
+    ids: torch.Tensor
+    attention: torch.Tensor
+    labels: torch.Tensor
 
 
 def train(config: TrainingConfig, report: Callable[[str], None]) -> dict[str, Any]:
@@ -95,8 +96,9 @@ def load_base(base: str, max_length: int) -> TokenClassifier:
     Raises:
         ModelError: The directory cannot be loaded, or the encoder is built for shorter windows.
     """
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    # It reports the missing head and loads behind a progress bar; both are as they should be.
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         model = AutoModelForTokenClassification.from_pretrained(
             base,
@@ -124,7 +126,7 @@ def fit(
     config: TrainingConfig,
     report: Callable[[str], None],
 ) -> list[dict[str, float]]:
-    """Train the model in place and leave it with the weights of the epoch of the best validation AUC.
+    """Train the model in place; it ends with the weights of the epoch of best validation AUC.
 
     Returns:
         Figures of each epoch: mean loss and its parts, and validation AUC.
@@ -137,31 +139,17 @@ def fit(
     steps_per_epoch = -(-len(windows) // config.batch_size)
     optimizer, schedule = build_optimizer(model, config, steps_per_epoch * config.epochs)
     epochs: list[dict[str, float]] = []
-    best_auc, best_state = -math.inf, {}
-    step = 0
+    best_auc = -math.inf
+    best_state: dict[str, torch.Tensor] = {}
     for epoch in range(1, config.epochs + 1):
         model.train()
         parts = []
         for batch in iterate_batches(windows, config.batch_size, generator):
-            step += 1
-            loss = train_step(model, batch, optimizer, config)
-            values = (float(loss.total), float(loss.cross_entropy), float(loss.similarity))
-            if not math.isfinite(values[0]):
-                raise ModelError(
-                    f"the loss is {values[0]} at step {step} (epoch {epoch}); lower learning_rate "
-                    f"(now {config.learning_rate}) or clip_norm (now {config.clip_norm})"
-                )
+            parts.append(train_step(model, batch, optimizer, config))
+            check_loss(parts[-1], (epoch - 1) * steps_per_epoch + len(parts), epoch, config)
             schedule.step()
-            parts.append(values)
-        total, cross_entropy, similarity = np.mean(parts, axis=0).tolist()
         auc = preserve_auc(model, validation)
-        figures = {
-            "epoch": epoch,
-            "loss": total,
-            "cross_entropy": cross_entropy,
-            "similarity": similarity,
-            "auc": auc,
-        }
+        figures = {"epoch": epoch, **mean_parts(parts), "auc": auc}
         epochs.append({name: round(value, 4) for name, value in figures.items()})
         report(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
         if not best_state or auc > best_auc:
@@ -169,6 +157,29 @@ def fit(
             best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(best_state)
     return epochs
+
+
+def check_loss(loss: LossParts, step: int, epoch: int, config: TrainingConfig) -> None:
+    """Refuse a loss that is no number, of which nothing can be learnt.
+
+    Raises:
+        ModelError: It is not; the message names the step.
+    """
+    value = float(loss.total)
+    if not math.isfinite(value):
+        raise ModelError(
+            f"the loss is {value} at step {step} (epoch {epoch}); lower learning_rate (now "
+            f"{config.learning_rate}) or clip_norm (now {config.clip_norm})"
+        )
+
+
+def mean_parts(parts: Sequence[LossParts]) -> dict[str, float]:
+    """Mean of each part of the loss over the steps."""
+    return {
+        "loss": float(torch.stack([part.total for part in parts]).mean()),
+        "cross_entropy": float(torch.stack([part.cross_entropy for part in parts]).mean()),
+        "similarity": float(torch.stack([part.similarity for part in parts]).mean()),
+    }
 
 
 def label_windows(documents: Sequence[LabelledInputs]) -> list[TrainingWindow]:
@@ -187,9 +198,9 @@ def iterate_batches(
     windows: Sequence[TrainingWindow], batch_size: int, generator: np.random.Generator
 ) -> Iterator[Batch]:
     """Every window once, in random order, each batch of windows of similar length."""
-    order = generator.permutation(len(windows))
+    order = generator.permutation(len(windows)).tolist()
     pool_size = batch_size * _BATCHES_PER_POOL
-    batches = []
+    batches: list[list[int]] = []
     for start in range(0, len(order), pool_size):
         pool = sorted(order[start : start + pool_size], key=lambda i: len(windows[i].input.ids))
         batches.extend(pool[at : at + batch_size] for at in range(0, len(pool), batch_size))
@@ -227,12 +238,12 @@ def build_optimizer(
 
 
 def train_step(
-    model: TokenClassifier, batch: Batch, optimizer: torch.optim.Optimizer, config: TrainingConfig
+    model: TokenClassifier, batch: Batch, optimizer: AdamW, config: TrainingConfig
 ) -> LossParts:
     """One update; returns the loss before it. A loss that is no number updates nothing."""
     optimizer.zero_grad()
-    logits_BTC, hidden_BTD = model(batch.ids_BT, batch.attention_BT)
-    loss = combined_loss(logits_BTC, hidden_BTD, batch.labels_BT, beta=config.beta)
+    logits_BTC, hidden_BTD = model(batch.ids, batch.attention)
+    loss = combined_loss(logits_BTC, hidden_BTD, batch.labels, beta=config.beta)
     if torch.isfinite(loss.total):
         loss.total.backward()  # type: ignore[no-untyped-call]
         # The gradient exists only now: clipping any earlier would clip the step before.

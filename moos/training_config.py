@@ -15,13 +15,13 @@ class TrainingConfig(ConfigModel):
     """How a checkpoint is trained from a base encoder and labelled documents."""
 
     base: str
-    """Directory of the encoder to start from: `config.json`, `tokenizer.json`, safetensors weights."""
+    """Directory of the encoder to start from: `config.json`, `tokenizer.json`, safetensors."""
 
     base_name: str
     """What the model card calls the base, with its licence."""
 
     data: str
-    """Labels file (`.jsonl` or `.jsonl.gz`; `moos.labels` has the fields), a path or an fsspec URL."""
+    """Labels file, `.jsonl` or `.jsonl.gz` (fields: `moos.labels`); a path or an fsspec URL."""
 
     labels_note: str
     """How the labels were made, for the model card: by which teacher, under which licence."""

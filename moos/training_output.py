@@ -1,4 +1,4 @@
-"""From a trained model to a checkpoint directory: int8 weights, constants, `moos.json`, model card."""
+"""From a trained model to a checkpoint directory: weights, constants, settings and model card."""
 
 import hashlib
 import json
@@ -156,7 +156,7 @@ def write_directory(
     moos: MoosJson,
     config: TrainingConfig,
 ) -> None:
-    """Write the checkpoint beside its place, then move it there, so that it is whole or not there."""
+    """Write the checkpoint beside its place, then move it there: it is whole or absent."""
     output = Path(config.output)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -177,6 +177,8 @@ def write_directory(
     _write_tokenizer(Path(config.base), partial, model_config)
     _write_json(partial / "moos.json", moos.model_dump(mode="json"))
     write_card(partial / "README.md", moos, architecture=model_config["architectures"][0])
+    for file in partial.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     shutil.rmtree(output, ignore_errors=True)
     partial.rename(output)
 

@@ -1,6 +1,7 @@
 """What a trained classifier is worth on held-out documents, and the constants it ships with.
 
-Shapes: B windows in the micro-batch, T tokens per window, D hidden size, C classes (0 discard, 1 preserve).
+Shapes: B windows in the micro-batch, T tokens per window, D hidden size, C classes (0 discard,
+1 preserve).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,7 @@ class Choice:
 
 
 def area_under_curve(scores: NDArray[np.floating], is_preserved: NDArray[np.bool_]) -> float:
-    """Chance that a preserve word scores above a discard word, ties counting half; NaN for one class."""
+    """Chance that a preserve word scores above a discard word, a tie being half; else NaN."""
     num_preserved = int(is_preserved.sum())
     num_pairs = num_preserved * (len(is_preserved) - num_preserved)
     if num_pairs == 0:
@@ -91,7 +92,7 @@ def word_auc(
 def encode_windows(
     model: TokenClassifier, inputs: Sequence[EncoderInput]
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
-    """Position, preserve probability (T,) and last hidden states (T, D) of each window's own tokens.
+    """Position of each window; its own tokens' preserve probability (T,) and hidden states (T, D).
 
     Windows come out grouped by length, not in order. The model is put in evaluation mode.
     """

@@ -1,6 +1,7 @@
 """From tokens to windows: the stretches of text that the encoder reads at once."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,8 @@ def find_sentence_ends(
     num_breaks = np.concatenate([[0], np.cumsum(classes & NEWLINE != 0)])
     next_starts = np.append(words.starts[1:], len(classes))
     word_ends = is_mark | (num_breaks[next_starts] > num_breaks[words.ends])
-    return word_ends[token_words] & _ends_word(token_words)
+    found: NDArray[np.bool_] = word_ends[token_words] & _ends_word(token_words)
+    return found
 
 
 def _ends_word(token_words: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -83,7 +85,7 @@ def plan_windows(
         )
     return [
         Window(max(0, start - context), min(num_tokens, end + context), start, end)
-        for start, end in zip(cuts[:-1], cuts[1:], strict=True)
+        for start, end in pairwise(cuts)
     ]
 
 

@@ -83,7 +83,8 @@ def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """
 
     def has(bit: int, shift: int = 0) -> NDArray[np.bool_]:
-        return (filled[2 + shift : len(filled) - 2 + shift] & bit) != 0
+        found: NDArray[np.bool_] = (filled[2 + shift : len(filled) - 2 + shift] & bit) != 0
+        return found
 
     letter, digit, mark = has(ch.LETTER), has(ch.DIGIT), has(ch.MARK)
     after_letter, before_digit = has(ch.LETTER, -1), has(ch.DIGIT, 1)
@@ -94,7 +95,9 @@ def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
     glued |= has(ch.SKIN_TONE) & has(ch.PICTOGRAPH | ch.MARK, -1)
     # These glue themselves to the left, or the next character to themselves.
     joins = has(ch.JOINER) & after_letter & has(ch.LETTER, 1)
-    joins |= has(ch.JOINER) & has(ch.PICTOGRAPH | ch.MARK | ch.SKIN_TONE, -1) & has(ch.PICTOGRAPH, 1)
+    joins |= (
+        has(ch.JOINER) & has(ch.PICTOGRAPH | ch.MARK | ch.SKIN_TONE, -1) & has(ch.PICTOGRAPH, 1)
+    )
     glued |= joins
     opens = has(ch.CURRENCY) & before_digit
     point_after = has(ch.JOINER, 2) & has(ch.SENTENCE_END, 2)
@@ -121,7 +124,8 @@ def _decimal_point(filled: NDArray[np.uint32], digit: NDArray[np.bool_]) -> NDAr
     glued = np.zeros(len(middle), dtype=np.bool_)
     glued[1:] = opening[:-1]
     signed = (before & ch.SIGN != 0) & (filled[:-4] & (ch.LETTER | ch.CLOSING) == 0)
-    return glued | (opening & ((before & ch.CURRENCY != 0) | signed))
+    glued |= opening & ((before & ch.CURRENCY != 0) | signed)
+    return glued
 
 
 def _cut_long(

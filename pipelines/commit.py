@@ -95,7 +95,7 @@ class JsonlRows:
 
 
 def append_keys(line: bytes, keys: Mapping[str, Any]) -> bytes:
-    """A JSON object with keys added behind its own, which stay character for character; one line."""
+    """One line: a JSON object with keys added behind its own, which stay as they were."""
     body = line.rstrip()[:-1].rstrip()
     comma = b"" if body == b"{" else b", "
     return body + comma + json.dumps(keys, ensure_ascii=False).encode()[1:] + b"\n"

@@ -226,7 +226,9 @@ def _judge(run: PreparedRun, manifest: Mapping[str, Any], counts: SplitCounts) -
             where,
         )
         return EXIT_QUARANTINED
-    logger.warning("%d of %d records quarantined. First: %s. %s", counts.quarantined, records, first, where)
+    logger.warning(
+        "%d of %d records quarantined. First: %s. %s", counts.quarantined, records, first, where
+    )
     return EXIT_COMPLETE
 
 

@@ -13,7 +13,7 @@ _SECRET_NAMES = {"key", "account_key", "api_key", "access_key", "access_key_id",
 class StorageConfig(ConfigModel):
     """A place on any fsspec filesystem."""
 
-    storage_options: dict[str, Any] = {}
+    storage_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the filesystem, such as `endpoint_url`. Never secrets: those come from the usual
     credential chain."""
 
@@ -136,5 +136,3 @@ class CompressConfig(ConfigModel):
 
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
-
-

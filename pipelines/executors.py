@@ -197,7 +197,8 @@ def connect_ray() -> list[dict[str, float]]:
 
     if not ray.is_initialized():
         ray.init(log_to_driver=True, logging_level=logging.WARNING, include_dashboard=False)
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # not annotated in Ray
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 class _ProgressBoard:

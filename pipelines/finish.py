@@ -10,7 +10,7 @@ from moos import __version__
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.run_state import CONTRACT_VERSION, MANIFEST, SUCCESS, RunState, dump_json
-from pipelines.work import SplitCounts
+from pipelines.work import RATE_BINS, SplitCounts
 
 OBJECT_DIRECTORIES = ("data", "quarantine")
 
@@ -23,11 +23,13 @@ def build_manifest(
     The same input and settings give the same manifest, byte for byte.
     """
     totals = SplitCounts()
+    rates = [0] * RATE_BINS
     entries = []
     numerics: dict[str, dict[str, Any]] = {}
     for split in splits:
         record = done[split.id]
         totals.add(SplitCounts(**record["counts"]))
+        rates = [a + b for a, b in zip(rates, record["rate_histogram"], strict=True)]
         numerics[json.dumps(record["numerics"], sort_keys=True)] = record["numerics"]
         source = {key: value for key, value in record["source"].items() if key != "etag"}
         entries.append(
@@ -46,6 +48,7 @@ def build_manifest(
         "signature": state.signature,
         "numerics": [numerics[key] for key in sorted(numerics)],
         "totals": {**asdict(totals), "rate": achieved_rate(totals)},
+        "rate_histogram": rates,
         "splits": entries,
     }
 

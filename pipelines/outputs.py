@@ -38,7 +38,9 @@ def read_manifest(output: Storage) -> dict[str, Any]:
     return manifest
 
 
-def iterate_rows(name: str, data: bytes, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+def iterate_rows(
+    name: str, data: bytes, columns: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of a data file, in order, as plain mappings.
 
     Args:

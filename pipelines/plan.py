@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
-from moos.json_columns import infer_schema
-from moos.records import is_text_type, iterate_sample
+from moos.json_columns import infer_schema, iterate_sample
+from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, check_columns
 from moos.splits import InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
@@ -67,9 +67,7 @@ def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> P
     schemas: list[tuple[str, pa.Schema]] = []
     for source in sources:
         metadata = _read_parquet_header(filesystem, source, schemas)
-        splits.extend(
-            split_file(source, int(settings.split_bytes), metadata, settings.text_column)
-        )
+        splits.extend(split_file(source, int(settings.split_bytes), metadata, settings.text_column))
     if schemas:
         schema = _merge_schemas(schemas, settings, fixed_schema)
     else:

@@ -1,11 +1,11 @@
 """What a run keeps under `_run/`: its signature, its schema, its done records.
 
-    _run/config.yaml            the config that began the run, for people
-    _run/signature.json         everything that decides the output; another one is refused
-    _run/schema.arrow           the input's columns, settled once for the output's life
-    _run/tokenizer.json         the tokenizer that counts, for `moos verify`
-    _run/plan.parquet           the splits of the latest plan
-    _run/done/<signature>/<split>.json   written last for each split: names the objects that count
+_run/config.yaml            the config that began the run, for people
+_run/signature.json         everything that decides the output; another one is refused
+_run/schema.arrow           the input's columns, settled once for the output's life
+_run/tokenizer.json         the tokenizer that counts, for `moos verify`
+_run/plan.parquet           the splits of the latest plan
+_run/done/<signature>/<split>.json   written last for each split: names the objects that count
 """
 
 import hashlib
@@ -144,7 +144,9 @@ class RunState:
         wanted = [split for split in splits if f"{split.id}.json" in listed]
         with ThreadPoolExecutor(16) as threads:
             contents = threads.map(lambda s: self.output.get(f"{self._done}/{s.id}.json"), wanted)
-            records = {split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)}
+            records = {
+                split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)
+            }
         return {
             split.id: records[split.id]
             for split in wanted

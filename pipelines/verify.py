@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,42 +17,19 @@ import pyarrow as pa
 
 from moos.config import SelectionConfig
 from moos.errors import DataError
-from moos.records import RecordReader
 from moos.rendering import merge_kept_words, render
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
-from moos.storage import Storage, describe_file
+from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
+from pipelines.findings import Findings
 from pipelines.outputs import iterate_batches, read_manifest
-from pipelines.run_state import SCHEMA, TOKENIZER, read_plan
+from pipelines.run_state import TOKENIZER, read_plan
+from pipelines.verify_source import SourceChecker
 
 logger = logging.getLogger(__name__)
-
-MAX_SHOWN = 100
-"""Broken promises listed in full; the rest are counted."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What verification saw."""
-
-    broken: list[str] = field(default_factory=list)
-    num_broken: int = 0
-    documents: int = 0
-    quarantined: int = 0
-    tokens: int = 0
-    kept_tokens: int = 0
-    files: int = 0
-    splits_checked_against_source: int = 0
-    splits_without_source: int = 0
-
-    def breach(self, where: str, what: str) -> None:
-        """Note a broken promise."""
-        self.num_broken += 1
-        if len(self.broken) < MAX_SHOWN:
-            self.broken.append(f"{where}: {what}")
 
 
 class RowChecker:
@@ -107,7 +83,7 @@ class RowChecker:
         budget = self._selector.budget(num_tokens)
         over = budget is not None and num_kept > budget
         if over != row["over_budget"]:
-            yield f"over_budget is {row['over_budget']} at {num_kept} tokens of a budget of {budget}"
+            yield f"over_budget is {row['over_budget']} with {num_kept} tokens kept of {budget}"
         protected = self._selector.protected(text, words)
         lost = np.flatnonzero(protected & ~keep)
         if len(lost):
@@ -116,9 +92,7 @@ class RowChecker:
         if over and np.any(keep & ~protected & (counts > 0)):
             yield "over budget, yet a word that is not protected was kept"
 
-    def _check_annotations(
-        self, row: Mapping[str, Any], words: Words, keep: Any
-    ) -> Iterator[str]:
+    def _check_annotations(self, row: Mapping[str, Any], words: Words, keep: Any) -> Iterator[str]:
         if self._annotations == "none":
             return
         listed = row["kept_words"]
@@ -200,7 +174,8 @@ def _check_totals(manifest: Mapping[str, Any], findings: Findings) -> None:
     for name in ("documents", "quarantined", "tokens", "kept_tokens"):
         if totals[name] != getattr(findings, name):
             findings.breach(
-                "manifest.json", f"totals.{name} is {totals[name]}, files hold {getattr(findings, name)}"
+                "manifest.json",
+                f"totals.{name} is {totals[name]}, files hold {getattr(findings, name)}",
             )
 
 
@@ -220,7 +195,7 @@ def _check_split(
     output: Storage,
     entry: Mapping[str, Any],
     checker: RowChecker,
-    source: "SourceChecker",
+    source: SourceChecker,
     split: InputSplit | None,
     findings: Findings,
 ) -> None:
@@ -238,7 +213,9 @@ def _check_split(
                 findings.kept_tokens += row["num_kept_tokens"]
             stored.append(form)
     if num_rows != entry["documents"]:
-        findings.breach(entry["split"], f"holds {num_rows} rows, the manifest says {entry['documents']}")
+        findings.breach(
+            entry["split"], f"holds {num_rows} rows, the manifest says {entry['documents']}"
+        )
     positions: list[int] = []
     part = entry["quarantine"]
     if part is not None and (data := _read_object(output, part, findings)):
@@ -250,106 +227,10 @@ def _check_split(
         is_damaged = False
     if len(positions) != entry["quarantined"]:
         findings.breach(
-            entry["split"], f"{len(positions)} quarantined, the manifest says {entry['quarantined']}"
+            entry["split"],
+            f"{len(positions)} quarantined, the manifest says {entry['quarantined']}",
         )
     findings.documents += num_rows
     findings.quarantined += len(positions)
     if split is not None and not is_damaged:
         source.check(split, stored, positions, findings)
-
-
-class SourceChecker:
-    """Compares a split's rows with the records of its source, where that is still as planned."""
-
-    def __init__(self, output: Storage, signature: Mapping[str, Any]) -> None:
-        """Prepare a reader like the run's."""
-        import yaml
-
-        from pipelines.run_state import CONFIG
-
-        settings = yaml.safe_load(output.get(CONFIG))["input"]
-        paths = signature["input.path"]
-        self._reader = RecordReader(
-            Storage(paths[0], settings["storage_options"]).filesystem,
-            signature["input.text_column"],
-            signature["input.id_column"],
-            signature["input.max_document_chars"],
-        )
-        self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))
-
-    def check(
-        self,
-        split: InputSplit,
-        stored: list[pa.RecordBatch | list[bytes]],
-        quarantined: list[int],
-        findings: Findings,
-    ) -> None:
-        """Every record of the split in its rows or in quarantine, once, in order, unchanged."""
-        try:
-            if describe_file(self._reader.filesystem, split.path) != (split.file_size, split.etag):
-                findings.splits_without_source += 1
-                return
-        except (FileNotFoundError, PermissionError):
-            findings.splits_without_source += 1
-            return
-        findings.splits_checked_against_source += 1
-        apart = set(quarantined)
-        rows = _Rows(stored, self._schema)
-        seen: set[int] = set()
-        for group in self._reader.read(split):
-            seen.update(bad.position for bad in group.bad)
-            kept = [row for row, at in enumerate(group.positions) if at not in apart]
-            seen.update(at for at in group.positions if at in apart)
-            problem = rows.compare(
-                [group.lines[row] for row in kept] if group.batch is None else [],
-                group.columns(kept, self._schema),
-                len(kept),
-            )
-            if problem:
-                findings.breach(split.id, problem)
-                return
-        if rows.num_left:
-            findings.breach(split.id, f"{rows.num_left} rows more than its source has records")
-        if seen != apart:
-            odd = sorted(seen ^ apart)[0]
-            findings.breach(split.id, f"record at {odd} is lost, or quarantined without being there")
-
-
-class _Rows:
-    """The rows of a data file, taken from the front."""
-
-    def __init__(self, stored: list[pa.RecordBatch | list[bytes]], schema: pa.Schema) -> None:
-        self._names = schema.names
-        batches = [form for form in stored if isinstance(form, pa.RecordBatch)]
-        self._table = pa.Table.from_batches(batches).select(schema.names) if batches else None
-        self._lines = [line for form in stored if isinstance(form, list) for line in form]
-        self._at = 0
-
-    @property
-    def num_left(self) -> int:
-        total = self._table.num_rows if self._table is not None else len(self._lines)
-        return int(total) - self._at
-
-    def compare(self, lines: list[bytes], columns: list[pa.Array], count: int) -> str | None:
-        """What differs between the next `count` rows and their source, or None."""
-        start, self._at = self._at, self._at + count
-        if self.num_left < 0:
-            return f"{-self.num_left} records of its source are lost"
-        if self._table is not None:
-            for name, column in zip(self._names, columns, strict=True):
-                if not _same(self._table.column(name).slice(start, count), column):
-                    return f"column {name!r} differs from its source in rows {start} to {self._at - 1}"
-            return None
-        for offset, line in enumerate(lines):
-            written = self._lines[start + offset]
-            if not written.startswith(line.rstrip()[:-1].rstrip()):
-                return f"row {start + offset} does not begin with its source's own JSON"
-        return None
-
-
-def _same(written: pa.ChunkedArray, source: pa.Array) -> bool:
-    """Equal values, NaN equal to NaN."""
-    source = pa.chunked_array([source]).cast(written.type)
-    if written.equals(source):
-        return True
-    return repr(written.to_pylist()) == repr(source.to_pylist())

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from moos.compressor import Compressor
 from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
-from moos.records import BadRecord, DamagedFile, RecordGroup, RecordReader
+from moos.records import BadRecord, RecordGroup, RecordReader
 from moos.selector import Selector
+from moos.source_files import DamagedFileError
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
@@ -22,6 +24,8 @@ from pipelines.run_state import RunState, describe_source
 
 T = TypeVar("T")
 PREFETCHED_GROUPS = 2
+RATE_BINS = 20
+"""Equal bins over [0, 1] for the histogram of documents' rates."""
 
 
 @dataclass(slots=True)
@@ -129,16 +133,17 @@ class SplitWorker:
         """
         self._check_source(split)
         try:
-            counts, data, quarantine = self._compress(split, report)
-        except DamagedFile as error:
+            counts, rates, data, quarantine = self._compress(split, report)
+        except DamagedFileError as error:
             bad = BadRecord(0, str(error), b"", "file")
             counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=split.size)
-            data, quarantine = None, quarantine_line(split, bad)
+            rates, data, quarantine = [0] * RATE_BINS, None, quarantine_line(split, bad)
         self._check_source(split)
         record: dict[str, Any] = {
             "split": split.id,
             "source": describe_source(split),
             "counts": asdict(counts),
+            "rate_histogram": rates,
             "numerics": self.numerics,
             "data": None,
             "quarantine": None,
@@ -165,8 +170,9 @@ class SplitWorker:
 
     def _compress(
         self, split: InputSplit, report: ProgressCallback
-    ) -> tuple[SplitCounts, bytes | None, bytes]:
+    ) -> tuple[SplitCounts, list[int], bytes | None, bytes]:
         counts = SplitCounts()
+        rates = np.zeros(RATE_BINS, dtype=np.int64)
         rows = self._rows_class()(self.schema, self.spec.config.output.annotations)
         quarantine: list[bytes] = []
         for group in prefetch(self.reader.read(split), PREFETCHED_GROUPS):
@@ -184,10 +190,16 @@ class SplitWorker:
                 rows.add(group, good, documents)
             bad.sort(key=lambda record: record.position)
             quarantine.extend(quarantine_line(split, record) for record in bad)
+            rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
             counts.add(_count(group, good, documents, len(bad)))
             report(split.id, asdict(counts))
         data = rows.finish()
-        return counts, data if counts.documents else None, b"".join(quarantine)
+        return (
+            counts,
+            rates.tolist(),
+            data if counts.documents else None,
+            b"".join(quarantine),
+        )
 
 
 def _count(

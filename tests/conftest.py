@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -69,17 +70,33 @@ def _wordpiece() -> Tokenizer:
     return _enclose(tokenizer, "[CLS]", "[SEP]")
 
 
-def _unigram(specials: Sequence[str], unknown: str, first: str, last: str) -> Tokenizer:
+def _unigram(specials: Sequence[str], unknown: str) -> Tokenizer:
     # Like the real ones, the model's own vocabulary holds the special tokens, with score 0.
     pieces = [(name, 0.0) for name in specials]
     pieces += [("▁", -2.0), *((letter, -6.0) for letter in CHARACTERS + LETTERS.upper())]
     pieces += [("▁" + word, -7.0) for word in WORDS]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=list(specials).index(unknown)))
     tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in specials])
-    return _enclose(tokenizer, first, last)
+    return tokenizer
+
+
+def _xlm_roberta() -> Tokenizer:
+    tokenizer = _unigram(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<unk>")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    return _enclose(tokenizer, "<s>", "</s>")
+
+
+def _deberta() -> Tokenizer:
+    tokenizer = _unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"], "[UNK]")
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    return _enclose(tokenizer, "[CLS]", "[SEP]")
 
 
 def _byte_level() -> Tokenizer:
@@ -107,16 +124,13 @@ def _enclose(tokenizer: Tokenizer, first: str, last: str) -> Tokenizer:
     return tokenizer
 
 
-_XLM_R_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-_DEBERTA_SPECIALS = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 _TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
     "bert": _wordpiece,
-    "xlm-r": lambda: _unigram(_XLM_R_SPECIALS, "<unk>", "<s>", "</s>"),
-    "llmlingua2": lambda: _unigram(_XLM_R_SPECIALS, "<unk>", "<s>", "</s>"),
+    "xlm-r": _xlm_roberta,
+    "llmlingua2": _xlm_roberta,
     "modernbert": _byte_level,
-    "deberta-v2": lambda: _unigram(_DEBERTA_SPECIALS, "[UNK]", "[CLS]", "[SEP]"),
+    "deberta-v2": _deberta,
 }
-KINDS = tuple(_TOKENIZERS)
 _WINDOW_TOKENS = 64
 
 
@@ -297,7 +311,11 @@ def chosen_compressor(tiny_checkpoint, fake_engine):
     from moos.tokens import TextTokenizer
 
     def make(
-        scores: dict[str, float], *, alpha: float = 1.0, outlier: float = 0.0, context_tokens: int = 0
+        scores: dict[str, float],
+        *,
+        alpha: float = 1.0,
+        outlier: float = 0.0,
+        context_tokens: int = 0,
     ) -> Compressor:
         checkpoint = read_checkpoint(str(tiny_checkpoint))
         vocabulary = Tokenizer.from_file(str(checkpoint.tokenizer_path)).get_vocab()

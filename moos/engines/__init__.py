@@ -25,7 +25,7 @@ class EncoderInput:
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """What an engine says about the tokens a window owns, each in [0, 1], shape (own_end - own_start,)."""
+    """Two numbers in [0, 1] for each token that a window owns, shape (own_end - own_start,)."""
 
     preserve_probability: NDArray[np.float32]
     outlier_score: NDArray[np.float32]

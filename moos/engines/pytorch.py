@@ -13,7 +13,7 @@ from moos.engines import EncoderInput, TokenScores
 from moos.model import load_model, load_outlier_constants
 from moos.outlier import OutlierConstants, score_outliers
 
-# Positions per forward pass: on a CPU small enough to stay near the caches, on a GPU enough to fill it.
+# Positions per forward pass: on a CPU few, to stay near the caches; on a GPU enough to fill it.
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 

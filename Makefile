@@ -1,0 +1,42 @@
+# Each target does all its own set-up on a fresh machine: Python >= 3.11, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A CPU build of torch is enough for the demo and the tests; set TORCH= to take what pip chooses.
+TORCH ?= torch==2.13.0
+INSTALLED := $(VENV)/.installed
+
+export HF_HUB_OFFLINE := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export TOKENIZERS_PARALLELISM := true
+
+.PHONY: demo test lint config-reference clean
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	touch $@
+
+demo: $(INSTALLED)  ## compress the shipped corpus into out/demo/, verify it, show before and after
+	$(BIN)/moos compress configs/demo.articles.yaml
+	$(BIN)/moos verify out/demo/articles
+	$(BIN)/moos compress configs/demo.meetings.yaml
+	$(BIN)/moos verify out/demo/meetings
+	$(BIN)/moos show out/demo/articles --chars 1200
+	$(BIN)/moos show out/demo/meetings --chars 1200
+	@echo "look at out/demo/articles/report.html and out/demo/meetings/report.html"
+
+test: $(INSTALLED)  ## run all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+config-reference: $(INSTALLED)  ## write configs/README.md from the config models
+	$(BIN)/python -m pipelines.config_reference > configs/README.md
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,136 @@
+"""Show what was kept and dropped of a document, in colour, or as a page.
+
+moos show OUTPUT                   the first document of a run
+moos show OUTPUT --id ID           the document with this id (needs input.id_column)
+moos show notes.txt --rate 0.4     a text file, compressed now with the default checkpoint
+moos show OUTPUT --html page.html  the same as a self-contained page
+"""
+
+import argparse
+import html
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.cli import run_reported, set_up_logging
+from moos.errors import ConfigError
+
+Shown = tuple[str, str, list[tuple[int, int]], int, int]
+"""Title, original text, kept spans, tokens, kept tokens."""
+
+
+def read_output(path: str, wanted_id: str | None) -> Shown:
+    """A document of a run's output.
+
+    Raises:
+        ConfigError: There is no complete run, no such id, or the run has no id column.
+    """
+    from moos.storage import Storage
+    from pipelines.outputs import iterate_rows, read_manifest
+
+    output = Storage(path)
+    manifest = read_manifest(output)
+    text_column = manifest["signature"]["input.text_column"]
+    id_column = manifest["signature"]["input.id_column"]
+    if wanted_id is not None and id_column is None:
+        raise ConfigError("--id needs a run made with input.id_column set")
+    for entry in manifest["splits"]:
+        if entry["data"] is None:
+            continue
+        name = entry["data"]["name"]
+        for number, row in enumerate(iterate_rows(name, output.get(name))):
+            if wanted_id is None or str(row[id_column]) == wanted_id:
+                spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
+                title = f"{name} row {number}"
+                counts = (row["num_tokens"], row["num_kept_tokens"])
+                return title, row[text_column], spans, *counts
+    raise ConfigError(f"{path} holds no document with id {wanted_id!r}")
+
+
+def read_text(path: Path, rate: float, checkpoint: str) -> Shown:
+    """A text file, compressed now.
+
+    Raises:
+        ConfigError: The file cannot be read as UTF-8 text.
+    """
+    from moos import Compressor
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as text: {error}") from error
+    document = Compressor.load(checkpoint).compress(text, rate=rate)
+    return str(path), text, document.spans, document.num_tokens, document.num_kept_tokens
+
+
+def print_colour(shown: Shown, limit: int) -> None:
+    """Kept words in plain, dropped ones dim and struck through."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from moos.rendering import split_kept
+
+    title, text, spans, tokens, kept = shown
+    console = Console(highlight=False)
+    line = Text()
+    left = limit
+    for is_kept, part in split_kept(text, spans):
+        line.append(part[:left], style="bold" if is_kept else "dim strike")
+        left -= len(part)
+        if left <= 0:
+            line.append(" ...", style="dim")
+            break
+    rate = kept / tokens if tokens else 1.0
+    console.print(Text(f"{title}: {kept:,} of {tokens:,} tokens kept, rate {rate:.3f}", "cyan"))
+    console.print(line)
+
+
+def write_html(shown: Shown, path: Path) -> None:
+    """The same as a page."""
+    from pipelines.report import STYLE, document_html
+
+    title, text, spans, tokens, kept = shown
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
+        f'<p class="soft">{kept:,} of {tokens:,} tokens kept</p>'
+        f"{document_html(text, spans)}</html>",
+        encoding="utf-8",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="moos show",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help="output.path of a run, or a text file")
+    parser.add_argument("--id", help="id of the document, in the run's input.id_column")
+    parser.add_argument("--rate", type=float, default=0.5, help="rate for a text file")
+    parser.add_argument("--checkpoint", default="default", help="checkpoint for a text file")
+    parser.add_argument("--chars", type=int, default=4000, help="characters to show at most")
+    parser.add_argument("--html", type=Path, help="write a page instead")
+    options = parser.parse_args(argv)
+    set_up_logging(verbose=False)
+
+    def run() -> dict[str, Any]:
+        source = Path(options.source)
+        shown = (
+            read_text(source, options.rate, options.checkpoint)
+            if source.is_file()
+            else read_output(options.source, options.id)
+        )
+        if options.html is not None:
+            write_html(shown, options.html)
+        else:
+            print_colour(shown, options.chars)
+        return {}
+
+    return run_reported(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Compares an output with its input: every record exactly once, every column unchanged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from moos.records import RecordReader
+from moos.splits import InputSplit
+from moos.storage import Storage, describe_file
+from pipelines.findings import Findings
+from pipelines.run_state import CONFIG, SCHEMA
+
+
+class SourceChecker:
+    """Compares a split's rows with the records of its source, where that is still as planned."""
+
+    def __init__(self, output: Storage, signature: Mapping[str, Any]) -> None:
+        """Prepare a reader like the run's."""
+        settings = yaml.safe_load(output.get(CONFIG))["input"]
+        paths = signature["input.path"]
+        self._reader = RecordReader(
+            Storage(paths[0], settings["storage_options"]).filesystem,
+            signature["input.text_column"],
+            signature["input.id_column"],
+            signature["input.max_document_chars"],
+        )
+        self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))
+
+    def check(
+        self,
+        split: InputSplit,
+        stored: list[pa.RecordBatch | list[bytes]],
+        quarantined: list[int],
+        findings: Findings,
+    ) -> None:
+        """Every record of the split in its rows or in quarantine, once, in order, unchanged."""
+        try:
+            if describe_file(self._reader.filesystem, split.path) != (split.file_size, split.etag):
+                findings.splits_without_source += 1
+                return
+        except (FileNotFoundError, PermissionError):
+            findings.splits_without_source += 1
+            return
+        findings.splits_checked_against_source += 1
+        apart = set(quarantined)
+        rows = _Rows(stored, self._schema)
+        seen: set[int] = set()
+        for group in self._reader.read(split):
+            seen.update(bad.position for bad in group.bad)
+            kept = [row for row, at in enumerate(group.positions) if at not in apart]
+            seen.update(at for at in group.positions if at in apart)
+            problem = rows.compare(
+                [group.lines[row] for row in kept] if group.batch is None else [],
+                group.columns(kept, self._schema),
+                len(kept),
+            )
+            if problem:
+                findings.breach(split.id, problem)
+                return
+        if rows.num_left:
+            findings.breach(split.id, f"{rows.num_left} rows more than its source has records")
+        if seen != apart:
+            odd = sorted(seen ^ apart)[0]
+            findings.breach(
+                split.id, f"record at {odd} is lost, or quarantined without being there"
+            )
+
+
+class _Rows:
+    """The rows of a data file, taken from the front."""
+
+    def __init__(self, stored: list[pa.RecordBatch | list[bytes]], schema: pa.Schema) -> None:
+        self._names = schema.names
+        batches = [form for form in stored if isinstance(form, pa.RecordBatch)]
+        self._table = pa.Table.from_batches(batches).select(schema.names) if batches else None
+        self._lines = [line for form in stored if isinstance(form, list) for line in form]
+        self._at = 0
+
+    @property
+    def num_left(self) -> int:
+        total = self._table.num_rows if self._table is not None else len(self._lines)
+        return int(total) - self._at
+
+    def compare(self, lines: list[bytes], columns: list[pa.Array], count: int) -> str | None:
+        """What differs between the next `count` rows and their source, or None."""
+        start, self._at = self._at, self._at + count
+        if self.num_left < 0:
+            return f"{-self.num_left} records of its source are lost"
+        if self._table is not None:
+            for name, column in zip(self._names, columns, strict=True):
+                if not _same(self._table.column(name).slice(start, count), column):
+                    return (
+                        f"column {name!r} differs from its source in rows {start} to {self._at - 1}"
+                    )
+            return None
+        for offset, line in enumerate(lines):
+            written = self._lines[start + offset]
+            if not written.startswith(line.rstrip()[:-1].rstrip()):
+                return f"row {start + offset} does not begin with its source's own JSON"
+        return None
+
+
+def _same(written: pa.ChunkedArray, source: pa.Array) -> bool:
+    """Equal values, NaN equal to NaN."""
+    source = pa.chunked_array([source]).cast(written.type)
+    if written.equals(source):
+        return True
+    return repr(written.to_pylist()) == repr(source.to_pylist())

@@ -1,0 +1,330 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from moos import CompressedDocument, Compressor, render
+from moos.characters import SPACE, classify
+from moos.compressor import GROUP_CHARS, group_texts
+from moos.config import WindowConfig
+from moos.engines.pytorch import plan_micro_batches
+from moos.errors import ConfigError, DataError, ModelError
+from moos.rendering import merge_kept_words
+from moos.scores import GRID, round_scores
+
+TEXT = (
+    "The committee met on Tuesday and decided that no further action was needed. "
+    "Prices rose by 3.5 percent, and the model keeps the words that matter most.\n"
+)
+
+
+def assert_sound(text: str, document: CompressedDocument) -> None:
+    """What holds for every document, whatever was decided."""
+    assert render(text, document.spans) == document.text
+    flat = [bound for span in document.spans for bound in span]
+    assert all(start < end for start, end in document.spans)
+    assert flat == sorted(flat)
+    assert not flat or (flat[0] >= 0 and flat[-1] <= len(text))
+    held = np.zeros(len(text), dtype=np.bool_)
+    for start, end in document.spans:
+        held[start:end] = True
+    table = document.word_table
+    is_space = classify(text) & SPACE != 0
+    assert len(table.words) or not len(text) or held.all()
+    for start, end, kept in zip(table.words.starts, table.words.ends, table.kept, strict=True):
+        assert (held[start:end] == kept).all()
+    assert (is_space | (np.cumsum(held) > 0) | ~held).all()
+    assert 0 <= document.num_kept_tokens <= document.num_tokens
+    assert table.kept[table.protected].all()
+    for scores in (table.score, table.preserve_probability, table.outlier_score):
+        assert ((scores >= 0) & (scores <= 1)).all()
+        assert (scores * GRID == np.rint(scores * GRID)).all()
+
+
+@pytest.mark.parametrize("selection", [{"rate": 0.5}, {"target_tokens": 3, "protect": []}])
+def test_a_hostile_text_is_compressed_without_being_altered(
+    tiny_compressor, hostile_text, selection
+):
+    document = tiny_compressor.compress(hostile_text, **selection)
+    assert_sound(hostile_text, document)
+    whole = tiny_compressor.compress(hostile_text, rate=1.0)
+    assert whole.text == hostile_text
+    assert (whole.rate, whole.over_budget) == (1.0, False)
+
+
+@pytest.mark.parametrize("kind", ["xlm-r", "modernbert", "deberta-v2"])
+def test_a_hostile_text_is_sound_with_any_tokenizer(make_checkpoint, hostile_text, kind):
+    document = Compressor.load(make_checkpoint(kind), device="cpu").compress(hostile_text)
+    assert_sound(hostile_text, document)
+
+
+@given(data=st.data())
+def test_any_text_is_compressed_without_being_altered(tiny_compressor, any_text, data):
+    text = data.draw(any_text)
+    rate = data.draw(st.floats(0.01, 1.0))
+    protect = data.draw(st.sampled_from([(), ("numbers",), ("negations", "urls", "code")]))
+    document = tiny_compressor.compress(text, rate=rate, protect=protect)
+    assert_sound(text, document)
+    budget = int(rate * document.num_tokens + 1e-6)
+    assert document.over_budget or document.num_kept_tokens <= budget or not document.words
+    if document.over_budget:
+        assert protect
+        dropped = [word for word in document.words if not word.protected and word.kept]
+        assert all(word.score == 0 or not word.kept for word in dropped) or dropped
+
+
+@pytest.mark.parametrize("unit", ["x", "👍", "的", "!", "\u0301", "\x00"])
+def test_one_long_word_is_compressed(tiny_compressor, unit):
+    text = unit * (500_000 if unit == "x" else 50_000)
+    document = tiny_compressor.compress(text, rate=0.5)
+    assert_sound(text, document)
+
+
+def test_an_empty_text_has_rate_1(tiny_compressor):
+    document = tiny_compressor.compress("")
+    assert (document.text, document.spans, document.words) == ("", [], [])
+    assert (document.num_tokens, document.num_kept_tokens, document.rate) == (0, 0, 1.0)
+    assert tiny_compressor.compress([]) == []
+
+
+def test_a_lone_surrogate_is_an_error_that_names_its_place(tiny_compressor):
+    with pytest.raises(DataError, match=r"^text holds the lone surrogate U\+DC00 at character 4"):
+        tiny_compressor.compress("bad \udc00 text")
+    with pytest.raises(DataError, match=r"text 1 of 3: .*U\+D83D at character 0"):
+        tiny_compressor.compress(["fine", "\ud83d", "fine"])
+
+
+def test_one_bad_text_does_not_stop_the_others(tiny_compressor):
+    selector = tiny_compressor.selector(rate=0.5)
+    texts = ["\ud800", TEXT, "\udfff", "a b c", "x\ud800"]
+    results = tiny_compressor.compress_each(texts, selector)
+    assert [isinstance(result, DataError) for result in results] == [True, False, True, False, True]
+    assert results[1].spans == tiny_compressor.compress(TEXT).spans
+    assert all(
+        isinstance(r, DataError) for r in tiny_compressor.compress_each(["\ud800"], selector)
+    )
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"rate": 0.5, "target_tokens": 3}, "set one budget"),
+        ({"rates": 0.5}, r"rates: Extra inputs.*\(got 0\.5\)"),
+        ({"rate": 0}, r"rate: .*\(got 0\)"),
+        ({"protect": ["dates"]}, "protect"),
+        ({"protect_patterns": ["("]}, "is not a regular expression"),
+    ],
+)
+def test_a_selection_that_is_not_valid_is_refused(tiny_compressor, selection, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny_compressor.compress(TEXT, **selection)
+
+
+def test_alpha_1_is_the_plain_classifier(tiny_checkpoint, plain_compressor):
+    from transformers import AutoModelForTokenClassification
+
+    raw = Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
+    encoding = raw.encode("met on the test of memory")  # every word is one token
+    model = AutoModelForTokenClassification.from_pretrained(tiny_checkpoint)
+    with torch.inference_mode():
+        logits = model.eval()(torch.tensor([encoding.ids])).logits
+    expected = round_scores(logits.softmax(dim=-1)[0, 1:-1, 1].numpy())
+    words = plain_compressor.compress("met on the test of memory").words
+    assert len(words) == len(expected)
+    np.testing.assert_allclose([word.score for word in words], expected, atol=1.01 / GRID)
+    assert all(word.score == word.preserve_probability for word in words)
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_batch_equals_one_by_one(plain_compressor, any_text, data):
+    texts = data.draw(st.lists(any_text, min_size=1, max_size=6))
+    texts = [text + TEXT * data.draw(st.integers(0, 2)) for text in texts]
+    together = plain_compressor.compress(texts, rate=0.4)
+    assert [document.spans for document in together] == [
+        plain_compressor.compress(text, rate=0.4).spans for text in texts
+    ]
+
+
+def test_the_same_batch_gives_the_same_numbers(tiny_compressor):
+    texts = [TEXT * count for count in (3, 1, 2)]
+    first, second = (tiny_compressor.compress(texts) for _ in range(2))
+    assert [document.words for document in first] == [document.words for document in second]
+
+
+def test_a_higher_rate_keeps_a_superset(tiny_compressor):
+    kept: set[int] = set()
+    for rate in (0.05, 0.1, 0.29, 0.3, 0.5, 0.77, 0.9, 1.0):
+        table = tiny_compressor.compress(TEXT * 4, rate=rate).word_table
+        larger = set(np.flatnonzero(table.kept).tolist())
+        assert kept <= larger
+        kept = larger
+    assert len(kept) == len(table.kept)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 5, 20, 10_000])
+def test_a_target_is_kept_in_tokens_of_the_compressor(tiny_compressor, budget):
+    document = tiny_compressor.compress(TEXT * 3, target_tokens=budget, protect=[])
+    assert document.num_kept_tokens <= budget
+    assert not document.over_budget
+    assert (document.text == TEXT * 3) == (budget == 10_000)
+
+
+def test_protected_words_stay_though_they_exceed_the_budget(tiny_compressor):
+    document = tiny_compressor.compress(TEXT, target_tokens=1, protect=["numbers", "negations"])
+    assert document.text == "no 3.5"
+    assert document.over_budget
+    assert document.num_kept_tokens > 1
+    enough = tiny_compressor.compress(TEXT, target_tokens=document.num_kept_tokens)
+    assert not enough.over_budget
+
+
+def test_the_users_words_and_patterns_stay(tiny_compressor):
+    document = tiny_compressor.compress(
+        TEXT, target_tokens=0, protect=[], protect_words=["tuesday"], protect_patterns=["matt"]
+    )
+    assert document.text == "Tuesday matter"
+
+
+def test_chosen_scores_decide(chosen_compressor):
+    compressor = chosen_compressor({"a": 0.9, "b": 0.1, "c": 0.8, "d": 0.7})
+    assert compressor.compress("a b c d", target_tokens=2, protect=[]).text == "a c"
+    assert compressor.compress("a b c d", threshold=0.7, protect=[]).text == "a c d"
+    assert compressor.compress("e f g h", target_tokens=2, protect=[]).text == "e f"  # ties
+    assert [word.kept for word in compressor.compress("a b", rate=0.5, protect=[]).words] == [
+        True,
+        False,
+    ]
+
+
+def test_the_outlier_score_has_its_weight(chosen_compressor):
+    compressor = chosen_compressor({"a": 1.0, "b": 0.0}, alpha=0.75, outlier=0.5)
+    scores = [word.score for word in compressor.compress("a b").words]
+    assert scores == [0.875, 0.125]
+    assert [word.outlier_score for word in compressor.compress("a b").words] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("context_tokens", [0, 1, 8, 1000])
+def test_windows_show_context_and_own_every_token_once(chosen_compressor, context_tokens):
+    compressor = chosen_compressor({}, context_tokens=context_tokens)
+    text = "a b c d e f. g h i j k l m " * 20
+    compressor.compress(text)
+    (tokens,) = compressor.tokenizer.tokenize([text])
+    owned = np.concatenate([i.ids[i.own_start : i.own_end] for i in compressor.engine.inputs])
+    assert owned.tolist() == tokens.ids.tolist()
+    for position, item in enumerate(compressor.engine.inputs):
+        assert len(item.ids) <= 64
+        assert (item.ids[0], item.ids[-1]) == (2, 3)  # [CLS] and [SEP]
+        shown = item.own_start - 1
+        assert shown == (0 if position == 0 else min(context_tokens, 15))
+
+
+def test_context_changes_the_scores_but_not_the_promises(tiny_checkpoint):
+    window = WindowConfig(max_length=32, context_tokens=6)
+    compressor = Compressor.load(tiny_checkpoint, window=window, device="cpu")
+    document = compressor.compress(TEXT * 5, rate=0.4, protect=[])
+    assert_sound(TEXT * 5, document)
+    assert document.num_kept_tokens <= 0.4 * document.num_tokens
+
+
+def test_a_window_longer_than_the_encoder_is_refused(tiny_checkpoint):
+    with pytest.raises(ModelError, match=r"window\.max_length=65 exceeds the 64 positions"):
+        Compressor.load(tiny_checkpoint, window=WindowConfig(max_length=65), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "xlm-r"])
+@pytest.mark.parametrize("budget", [0, 1, 7, 40, 100_000])
+@pytest.mark.parametrize(
+    "text", [TEXT * 3, "的一是不了人我在有他。" * 9, "emoji 👩🏽‍🚀 \x00 x_y " * 9]
+)
+def test_a_target_is_kept_in_the_tokens_of_the_reader(
+    tiny_compressor, make_checkpoint, kind, budget, text
+):
+    path = make_checkpoint(kind) / "tokenizer.json"
+    reader = Tokenizer.from_file(str(path))
+
+    def count(compressed: str) -> int:
+        return len(reader.encode(compressed, add_special_tokens=False).ids)
+
+    document = tiny_compressor.compress(
+        text, target_tokens=budget, budget_tokenizer=str(path), protect=[]
+    )
+    assert_sound(text, document)
+    assert document.num_tokens == count(text)
+    assert document.num_kept_tokens == count(document.text) <= budget
+    table = document.word_table
+    if table.kept.all():
+        return
+    # The best of the dropped words, the earlier of equals, would not have fitted.
+    costs = np.zeros(len(table.words), dtype=int)
+    (tokens,) = tiny_compressor.tokenizer.tokenize([text])
+    for start in tokens.starts:
+        costs[np.searchsorted(table.words.ends, start, side="right").clip(max=len(costs) - 1)] += 1
+    dropped = np.flatnonzero(~table.kept & (costs > 0))
+    best = dropped[np.argmax(table.score[dropped])]
+    larger = table.kept.copy()
+    larger[best] = True
+    for follower in range(best + 1, len(costs)):
+        if costs[follower]:
+            break
+        larger[follower] = True
+    assert count(render(text, merge_kept_words(larger, table.words, len(text)))) > budget
+
+
+def test_a_rate_is_of_the_readers_tokens(tiny_compressor, make_checkpoint):
+    path = str(make_checkpoint("modernbert") / "tokenizer.json")
+    document = tiny_compressor.compress(TEXT * 3, rate=0.3, budget_tokenizer=path, protect=[])
+    assert 0.2 < document.rate <= 0.3
+
+
+def test_protected_words_over_a_readers_budget_are_reported(tiny_compressor, make_checkpoint):
+    path = str(make_checkpoint("modernbert") / "tokenizer.json")
+    document = tiny_compressor.compress(TEXT, target_tokens=1, budget_tokenizer=path)
+    assert (document.text, document.over_budget) == ("no 3.5", True)
+
+
+@pytest.mark.parametrize("text", ["\n" * 500, " \u2028" * 200])
+@pytest.mark.parametrize("kind", ["modernbert"])
+def test_white_space_alone_is_within_a_readers_budget_or_over_it(
+    tiny_compressor, make_checkpoint, text, kind
+):
+    path = str(make_checkpoint(kind) / "tokenizer.json")
+    document = tiny_compressor.compress(text, target_tokens=10, budget_tokenizer=path)
+    assert document.num_kept_tokens <= 10 or document.over_budget
+
+
+def test_a_readers_tokenizer_that_is_missing_is_named(tiny_compressor, tmp_path):
+    with pytest.raises(ModelError, match=r"missing\.json cannot be read"):
+        tiny_compressor.compress(TEXT, budget_tokenizer=str(tmp_path / "missing.json"))
+
+
+def test_unknown_tokens_are_counted(tiny_compressor):
+    assert tiny_compressor.compress("the test").num_unknown_tokens == 0
+    assert tiny_compressor.compress("the ꙮ test ⿰").num_unknown_tokens == 2
+
+
+def test_case_and_line_breaks_come_through_an_uncased_model(tiny_compressor):
+    text = "MIXED Case\r\n\tÉTÉ\u00a0Straße"
+    assert tiny_compressor.compress(text, rate=1.0).text == text
+    words = [text[word.start : word.end] for word in tiny_compressor.compress(text).words]
+    assert words == ["MIXED", "Case", "ÉTÉ", "Straße"]
+
+
+@given(st.lists(st.integers(0, GROUP_CHARS + 10), max_size=8))
+def test_groups_hold_every_text_once_in_order(lengths):
+    texts = ["x" * length for length in lengths]
+    groups = list(group_texts(texts))
+    assert [text for group in groups for text in group] == texts
+    assert all(sum(map(len, group[:-1])) < GROUP_CHARS for group in groups)
+
+
+@given(st.lists(st.integers(1, 600), max_size=40), st.integers(64, 2048))
+def test_micro_batches_hold_every_window_once_and_fit(lengths, max_positions):
+    batches = plan_micro_batches(lengths, max_positions)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[index] for index in batch)
+        assert longest * len(batch) <= max_positions or len(batch) == 1
+    assert batches == plan_micro_batches(lengths, max_positions)
