@@ -65,14 +65,20 @@ def read_text(path: Path, rate: float, checkpoint: str) -> Shown:
 
 
 def print_colour(shown: Shown, limit: int) -> None:
-    """Kept words in plain, dropped ones dim and struck through."""
+    """Kept words bold, dropped ones dim and struck through; without a terminal, before and after."""
     from rich.console import Console
     from rich.text import Text
 
-    from moos.rendering import split_kept
+    from moos.rendering import render, split_kept
 
     title, text, spans, tokens, kept = shown
     console = Console(highlight=False)
+    rate = kept / tokens if tokens else 1.0
+    console.print(Text(f"{title}: {kept:,} of {tokens:,} tokens kept, rate {rate:.3f}", "cyan"))
+    if not console.is_terminal:
+        shown_spans = [(a, min(b, limit)) for a, b in spans if a < limit]
+        print(f"before:\n{text[:limit]}\n\nafter:\n{render(text, shown_spans)}\n")
+        return
     line = Text()
     left = limit
     for is_kept, part in split_kept(text, spans):
@@ -81,8 +87,6 @@ def print_colour(shown: Shown, limit: int) -> None:
         if left <= 0:
             line.append(" ...", style="dim")
             break
-    rate = kept / tokens if tokens else 1.0
-    console.print(Text(f"{title}: {kept:,} of {tokens:,} tokens kept, rate {rate:.3f}", "cyan"))
     console.print(line)
 
 

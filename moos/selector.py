@@ -40,8 +40,15 @@ class Selection:
 class Selector:
     """A validated `SelectionConfig`, ready to decide about texts."""
 
-    def __init__(self, config: SelectionConfig) -> None:
+    def __init__(
+        self, config: SelectionConfig, budget_tokenizer: TextTokenizer | None = None
+    ) -> None:
         """Compile and load.
+
+        Args:
+            config: The selection.
+            budget_tokenizer: The reader's tokenizer where it is loaded already; else it is read
+                from `config.budget_tokenizer`, if that is set.
 
         Raises:
             ModelError: `budget_tokenizer` cannot be read.
@@ -50,9 +57,9 @@ class Selector:
         self.patterns: list[ProtectedPattern] = compile_patterns(
             config.protect, config.protect_words, config.protect_patterns
         )
-        self.budget_tokenizer = (
-            TextTokenizer.from_file(config.budget_tokenizer) if config.budget_tokenizer else None
-        )
+        if budget_tokenizer is None and config.budget_tokenizer is not None:
+            budget_tokenizer = TextTokenizer.from_file(config.budget_tokenizer)
+        self.budget_tokenizer = budget_tokenizer
 
     def budget(self, num_tokens: int) -> int | None:
         """Tokens that a document of `num_tokens` may keep; None under a threshold."""

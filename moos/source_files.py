@@ -28,23 +28,29 @@ class WatchedFile(io.RawIOBase):
         self.failed = False
 
     def readable(self) -> bool:
+        """It can be read."""
         return True
 
     def seekable(self) -> bool:
+        """It can be sought in."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; bytes read."""
         data = self._guarded(lambda: self._file.read(len(buffer)))
         buffer[: len(data)] = data
         return len(data)
 
     def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, or all that is left."""
         return cast(bytes, self._guarded(lambda: self._file.read(size)))
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Move; the new position."""
         return cast(int, self._guarded(lambda: self._file.seek(offset, whence)))
 
     def tell(self) -> int:
+        """The position."""
         return self._file.tell()
 
     def _guarded(self, call: Any) -> Any:
@@ -57,6 +63,7 @@ class WatchedFile(io.RawIOBase):
 
 @contextmanager
 def name_damage(watched: WatchedFile, split: InputSplit) -> Iterator[None]:
+    """Turn decoding errors into `DamagedFileError`, and leave the storage's own errors alone."""
     try:
         yield
     except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
@@ -66,6 +73,7 @@ def name_damage(watched: WatchedFile, split: InputSplit) -> Iterator[None]:
 
 
 def decompress(watched: WatchedFile, split: InputSplit) -> BinaryIO:
+    """The file's content as a buffered stream."""
     if split.compression == "gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb"))
     if split.compression == "zst":

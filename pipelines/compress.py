@@ -33,7 +33,7 @@ from pipelines.finish import achieved_rate, build_manifest, finish_run
 from pipelines.plan import Plan, plan_run
 from pipelines.progress import ProgressReport
 from pipelines.report import write_report
-from pipelines.run_state import RunState, sign_run
+from pipelines.run_state import SUCCESS, RunState, sign_run
 from pipelines.work import SplitCounts, WorkSpec
 
 logger = logging.getLogger(__name__)
@@ -136,6 +136,8 @@ def run_compress(config: CompressConfig) -> dict[str, Any]:
     resources = _reserve(config) if todo else None
     run.state.begin(config, run.plan.input_schema, run.checkpoint.tokenizer_path.read_bytes())
     run.state.write_plan(run.plan.splits)
+    if todo:
+        run.output.remove(SUCCESS)
     worked = _work(run, todo, resources) if resources is not None else {}
     done = {**run.done, **worked}
     manifest = build_manifest(run.state, run.plan.splits, done)

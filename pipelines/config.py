@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, field_validator, model_validator
 
 from moos.config import ConfigModel, ScoringConfig, SelectionConfig, WindowConfig
 
@@ -136,3 +136,12 @@ class CompressConfig(ConfigModel):
 
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
+
+    @model_validator(mode="after")
+    def _pool_has_effect(self) -> "CompressConfig":
+        if self.executor == "local" and self.pool.replicas not in ("auto", 1):
+            raise ValueError(
+                f"pool.replicas={self.pool.replicas} has no effect with executor=local, which is "
+                "one process; use executor=ray"
+            )
+        return self

@@ -9,10 +9,16 @@ from typing import Any
 from moos import __version__
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.run_state import CONTRACT_VERSION, MANIFEST, SUCCESS, RunState, dump_json
+from pipelines.run_state import (
+    CONTRACT_VERSION,
+    MANIFEST,
+    OBJECT_DIRECTORIES,
+    SUCCESS,
+    RunState,
+    dump_json,
+    named_objects,
+)
 from pipelines.work import RATE_BINS, SplitCounts
-
-OBJECT_DIRECTORIES = ("data", "quarantine")
 
 
 def build_manifest(
@@ -65,14 +71,8 @@ def finish_run(output: Storage, manifest: Mapping[str, Any]) -> None:
     """
     data = dump_json(manifest)
     digest = hashlib.sha256(data).hexdigest()
-    if not output.exists(SUCCESS) or output.get(SUCCESS).decode().strip() != digest:
-        output.put(MANIFEST, data)
-    counted = {
-        part["name"]
-        for entry in manifest["splits"]
-        for part in (entry["data"], entry["quarantine"])
-        if part is not None
-    }
+    output.put(MANIFEST, data)
+    counted = {name for entry in manifest["splits"] for name in named_objects(entry)}
     for directory in OBJECT_DIRECTORIES:
         for name in output.list(directory):
             if f"{directory}/{name}" not in counted:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -31,9 +32,11 @@ SIGNATURE = "_run/signature.json"
 SCHEMA = "_run/schema.arrow"
 PLAN = "_run/plan.parquet"
 TOKENIZER = "_run/tokenizer.json"
+BUDGET_TOKENIZER = "_run/budget_tokenizer.json"
 CONFIG = "_run/config.yaml"
 MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
+OBJECT_DIRECTORIES = ("data", "quarantine")
 
 
 def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -> dict[str, Any]:
@@ -63,8 +66,8 @@ def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -
     for name, value in selection.model_dump(mode="json").items():
         signature[f"selection.{name}"] = value
     if selection.budget_tokenizer is not None:
-        with open(selection.budget_tokenizer, "rb") as stream:
-            signature["selection.budget_tokenizer"] = hashlib.sha256(stream.read()).hexdigest()
+        reader = Path(selection.budget_tokenizer).read_bytes()
+        signature["selection.budget_tokenizer"] = hashlib.sha256(reader).hexdigest()
     return signature
 
 
@@ -119,13 +122,16 @@ class RunState:
             return None
 
     def begin(self, config: CompressConfig, schema: pa.Schema, tokenizer: bytes) -> None:
-        """Write what a first run settles, the signature last."""
+        """Write what a first run settles, the signature last; a later run finds it there."""
         if self.output.exists(SIGNATURE):
             return
         dumped = config.model_dump(mode="json")
         self.output.put(CONFIG, yaml.safe_dump(dumped, sort_keys=False).encode())
         self.output.put(SCHEMA, schema.serialize().to_pybytes())
         self.output.put(TOKENIZER, tokenizer)
+        if config.selection.budget_tokenizer is not None:
+            reader = Path(config.selection.budget_tokenizer).read_bytes()
+            self.output.put(BUDGET_TOKENIZER, reader)
         self.output.put(SIGNATURE, dump_json(self.signature))
 
     def write_plan(self, splits: list[InputSplit]) -> None:
@@ -139,7 +145,11 @@ class RunState:
         self.output.put(f"{self._done}/{record['split']}.json", dump_json(record))
 
     def read_done(self, splits: Iterable[InputSplit]) -> dict[str, dict[str, Any]]:
-        """The valid done records by split id: those whose source is still what was planned."""
+        """The valid done records by split id.
+
+        Valid are those whose source is still what was planned, and whose objects are still there:
+        a file that vanished from the input had its objects removed, and may come back.
+        """
         listed = set(self.output.list(self._done))
         wanted = [split for split in splits if f"{split.id}.json" in listed]
         with ThreadPoolExecutor(16) as threads:
@@ -147,11 +157,22 @@ class RunState:
             records = {
                 split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)
             }
+        present = {
+            f"{directory}/{name}"
+            for directory in OBJECT_DIRECTORIES
+            for name in self.output.list(directory)
+        }
         return {
             split.id: records[split.id]
             for split in wanted
             if records[split.id]["source"] == describe_source(split)
+            and named_objects(records[split.id]) <= present
         }
+
+
+def named_objects(record: Mapping[str, Any]) -> set[str]:
+    """Names of the objects that a done record, or a manifest's entry, says count."""
+    return {part["name"] for part in (record["data"], record["quarantine"]) if part is not None}
 
 
 def read_plan(output: Storage) -> list[InputSplit]:

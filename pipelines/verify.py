@@ -26,7 +26,13 @@ from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
 from pipelines.findings import Findings
 from pipelines.outputs import iterate_batches, read_manifest
-from pipelines.run_state import TOKENIZER, read_plan
+from pipelines.run_state import (
+    BUDGET_TOKENIZER,
+    OBJECT_DIRECTORIES,
+    TOKENIZER,
+    named_objects,
+    read_plan,
+)
 from pipelines.verify_source import SourceChecker
 
 logger = logging.getLogger(__name__)
@@ -35,15 +41,17 @@ logger = logging.getLogger(__name__)
 class RowChecker:
     """Checks one row's promises with the run's own settings."""
 
-    def __init__(self, signature: Mapping[str, Any], tokenizer: TextTokenizer) -> None:
-        """Prepare the selection's expressions and the tokenizer that counted."""
-        self._tokenizer = tokenizer
+    def __init__(self, signature: Mapping[str, Any], output: Storage) -> None:
+        """Prepare the selection's expressions and the tokenizers that counted."""
+        self._tokenizer = _read_tokenizer(output, TOKENIZER)
         self._text_column = signature["input.text_column"]
         self._annotations = signature["output.annotations"]
         prefix = "selection."
         settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
-        self._reader_counts = settings.pop("budget_tokenizer") is not None
-        self._selector = Selector(SelectionConfig.model_validate(settings))
+        reader = None
+        if settings.pop("budget_tokenizer") is not None:
+            reader = _read_tokenizer(output, BUDGET_TOKENIZER)
+        self._selector = Selector(SelectionConfig.model_validate(settings), reader)
 
     def check(self, row: Mapping[str, Any]) -> Iterator[str]:
         """Every promise that the row breaks."""
@@ -69,12 +77,12 @@ class RowChecker:
         num_tokens, num_kept = row["num_tokens"], row["num_kept_tokens"]
         tokens = self._tokenizer.tokenize([text])[0]
         counts = count_tokens(map_tokens(tokens, words), len(words))
-        if self._reader_counts:
-            expected_kept = self._tokenizer.count(rendered)
-        else:
-            expected_kept = int(counts[keep].sum()) if len(words) else len(tokens)
-        if num_tokens != len(tokens):
-            yield f"num_tokens is {num_tokens}, the tokenizer gives {len(tokens)}"
+        expected = len(tokens)
+        expected_kept = int(counts[keep].sum()) if len(words) else expected
+        if (reader := self._selector.budget_tokenizer) is not None:
+            expected, expected_kept = reader.count(text), reader.count(rendered)
+        if num_tokens != expected:
+            yield f"num_tokens is {num_tokens}, the tokenizer gives {expected}"
         if num_kept != expected_kept:
             yield f"num_kept_tokens is {num_kept}, the kept words hold {expected_kept}"
         rate = num_kept / num_tokens if num_tokens else 1.0
@@ -110,6 +118,10 @@ class RowChecker:
                 yield f"{name} leaves [0, 1] or its grid of 1/{GRID}"
 
 
+def _read_tokenizer(output: Storage, name: str) -> TextTokenizer:
+    return TextTokenizer(output.get(name).decode("utf-8"))
+
+
 def _kept_words(words: Words, spans: list[tuple[int, int]]) -> Any:
     """True for each word that lies in a span."""
     if not spans:
@@ -128,8 +140,7 @@ def verify_output(path: str, options: dict[str, Any] | None = None) -> Findings:
     output = Storage(path, options)
     manifest = read_manifest(output)
     findings = Findings()
-    tokenizer = TextTokenizer(output.get(TOKENIZER).decode("utf-8"))
-    checker = RowChecker(manifest["signature"], tokenizer)
+    checker = RowChecker(manifest["signature"], output)
     plan = {split.id: split for split in read_plan(output)}
     _check_plan(plan, manifest, findings)
     _check_listing(output, manifest, findings)
@@ -157,13 +168,8 @@ def _check_plan(
 
 
 def _check_listing(output: Storage, manifest: Mapping[str, Any], findings: Findings) -> None:
-    counted = {
-        part["name"]
-        for entry in manifest["splits"]
-        for part in (entry["data"], entry["quarantine"])
-        if part is not None
-    }
-    for directory in ("data", "quarantine"):
+    counted = {name for entry in manifest["splits"] for name in named_objects(entry)}
+    for directory in OBJECT_DIRECTORIES:
         for name in output.list(directory):
             if f"{directory}/{name}" not in counted:
                 findings.breach(f"{directory}/{name}", "the manifest does not name this file")

@@ -18,9 +18,10 @@ from moos.selector import Selector
 from moos.source_files import DamagedFileError
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
+from moos.tokens import TextTokenizer
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
 from pipelines.config import CompressConfig
-from pipelines.run_state import RunState, describe_source
+from pipelines.run_state import BUDGET_TOKENIZER, RunState, describe_source
 
 T = TypeVar("T")
 PREFETCHED_GROUPS = 2
@@ -117,7 +118,7 @@ class SplitWorker:
         return cls(
             spec,
             compressor,
-            Selector(config.selection),
+            Selector(config.selection, reader_tokenizer(config, output)),
             reader,
             output,
             RunState(output, spec.signature),
@@ -218,6 +219,13 @@ def _count(
         over_budget=sum(d.over_budget for d in documents),
         input_bytes=group.num_bytes,
     )
+
+
+def reader_tokenizer(config: CompressConfig, output: Storage) -> TextTokenizer | None:
+    """The reader's tokenizer as the run's output holds it, wherever the replica runs."""
+    if config.selection.budget_tokenizer is None:
+        return None
+    return TextTokenizer(output.get(BUDGET_TOKENIZER).decode("utf-8"))
 
 
 def describe_numerics(compressor: Compressor, spec: WorkSpec) -> dict[str, Any]:

@@ -34,6 +34,15 @@ NAMES = ["alice", "bob", "carol", "paris", "rome", "seven", "eleven"]
 FILLERS = ["the", "a", "of", "and", "to", "um", "so", "well"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The tiny model gains nothing from a second thread, and waits for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def build_tokenizer():
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *NAMES, *FILLERS, ".", ",", "##s"]
     tokenizer = Tokenizer(
