@@ -65,7 +65,7 @@ def read_text(path: Path, rate: float, checkpoint: str) -> Shown:
 
 
 def print_colour(shown: Shown, limit: int) -> None:
-    """Kept words bold, dropped ones dim and struck through; without a terminal, before and after."""
+    """Dropped words dim and struck through; without a terminal, before and after."""
     from rich.console import Console
     from rich.text import Text
 

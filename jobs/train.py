@@ -3,17 +3,15 @@
     python -m jobs.train configs/train.default.yaml base=DIRECTORY output=DIRECTORY [key=value ...]
 
 One process of plain torch; the distributed job on Ray Train comes later. Progress goes to stderr,
-one JSON line with the figures to stdout. Exit code 0: the checkpoint is written; 2: it is not, as
-the config, the base or the labels are faulty, or the loss stopped being a number.
+one JSON line with the figures to stdout. Exit code 0: the checkpoint is written; 1: the labels are
+faulty; 2: the run could not start as configured, or its loss stopped being a number.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from moos.config import load_config
-from moos.errors import MoosError
+from jobs.cli import config_parser, print_config, read_config, run_reported
 from moos.training_config import TrainingConfig
 
 
@@ -21,24 +19,22 @@ def run(config: TrainingConfig) -> dict[str, Any]:
     """Train. Imported late: a config error needs no torch."""
     from moos.training import train
 
-    return train(config, lambda line: print(line, file=sys.stderr, flush=True))
+    metrics = train(config, lambda line: print(line, file=sys.stderr, flush=True))
+    return {"output": config.output, **metrics}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__)
-        return 0
-    path = arguments.pop(0) if arguments and "=" not in arguments[0] else None
-    try:
-        config = load_config(TrainingConfig, path, arguments)
-        metrics = run(config)
-    except MoosError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({"output": config.output, **metrics}))
-    return 0
+    options = config_parser("moos train", __doc__ or "").parse_intermixed_args(argv)
+
+    def job() -> dict[str, Any]:
+        config = read_config(TrainingConfig, options.arguments)
+        if options.print_config:
+            print_config(config)
+            return {}
+        return run(config)
+
+    return run_reported(job)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 SPACE = 1 << 0
 LETTER = 1 << 1
-"""Letter, digit or mark of a script written with spaces: runs of these are words."""
+"""Letter or digit of a script written with spaces: runs of these are words."""
 DIGIT = 1 << 2
 MARK = 1 << 3
 """Combining mark, variation selector or emoji tag: stays with the character before it."""
@@ -29,11 +29,13 @@ CLOSING = 1 << 15
 """Punctuation that stands directly behind the word it closes."""
 NON_LATIN = 1 << 16
 """Letter of a script other than Latin."""
+EMOJI_JOINER = 1 << 17
+"""Zero-width joiner: makes one emoji of two."""
 
 _SPACELESS_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CLASSES = {
     SPACE: r"\s",
-    LETTER: r"[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}ー]]",
+    LETTER: r"[[\p{L}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}ー]]",
     DIGIT: r"\p{Nd}",
     MARK: r"[\p{M}\U000E0020-\U000E007F]",
     JOINER: r"['’\-.,_/@:\u00ad\u200c\u200d]",
@@ -48,6 +50,7 @@ _CLASSES = {
     NEWLINE: r"[\n\r\u2028\u2029]",
     SENTENCE_END: r"[.?!…。！？؟।]",
     CLOSING: r"[.,;:!?…%)\]}»”’。，、！？；：）】」』؟،।]",
+    EMOJI_JOINER: r"\u200d",
     NON_LATIN: r"[\p{L}--\p{Latin}]",
 }
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import fsspec
 from pydantic import Field, ValidationError
@@ -39,8 +39,8 @@ class MoosJson(ConfigModel):
     outlier_statistics: Literal["window", "checkpoint"] = "window"
     outlier_reduction: Literal["l2", "mean_abs", "max"] = "l2"
     word_score: Literal["mean", "max", "first"] = "mean"
-    max_length: int | None = None
-    context_tokens: int = 0
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    context_tokens: Annotated[int, Field(ge=0)] = 0
     label_names: tuple[str, str] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
@@ -151,7 +151,7 @@ def _locate(location: str) -> Path:
     if "://" in location:
         return _download(location)
     path = Path(location)
-    if path.is_dir():
+    if location and path.is_dir():
         return path
     if path.exists() or location.startswith((".", "/", "~")) or location.count("/") != 1:
         raise ModelError(
@@ -197,7 +197,7 @@ def _read_json(path: Path, location: str) -> dict[str, Any]:
 
 
 def _check_files(path: Path, location: str) -> None:
-    if not any(path.glob("*.safetensors")):
+    if not any(file.name != OUTLIER_CONSTANTS for file in path.glob("*.safetensors")):
         pickled = sorted(
             p.name for p in path.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}
         )

@@ -61,6 +61,14 @@ class SelectionConfig(ConfigModel):
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
 
+    @field_validator("rate", "target_tokens", "threshold", mode="before")
+    @classmethod
+    def _no_bool(cls, value: object) -> object:
+        # YAML reads `no` and `off` as False, which pydantic would take for 0.
+        if isinstance(value, bool):
+            raise ValueError("must be a number or null")
+        return value
+
     @model_validator(mode="after")
     def _one_budget(self) -> "SelectionConfig":
         budgets = {

@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in CPython, not in typeshed
 from typing import Any, BinaryIO, cast
 
@@ -87,7 +87,8 @@ def infer_schema(records: Iterable[dict[str, Any]], text_column: str) -> pa.Sche
             continue
         if "float" in counts:
             counts["float"] += counts.pop("int", 0)
-        if counts and (best := counts.most_common(1)[0][0]) in _TYPES:
+        # A key with a lone surrogate names no column: Arrow's names are UTF-8.
+        if counts and _is_valid(key) and (best := counts.most_common(1)[0][0]) in _TYPES:
             fields.append(pa.field(key, _TYPES[best]))
     return pa.schema([*fields, pa.field(EXTRA_JSON, pa.string())])
 
@@ -145,8 +146,15 @@ def _fits(field: JsonValue, kind: pa.DataType) -> bool:
     return (
         (value in (float("inf"), float("-inf")) and "n" in field.raw)
         or value != value
-        or (abs(value) != float("inf") and Decimal(field.raw) == Decimal(repr(value)))
+        or (abs(value) != float("inf") and _is_exact(field.raw, value))
     )
+
+
+def _is_exact(raw: str, value: float) -> bool:
+    try:
+        return Decimal(raw) == Decimal(repr(value))
+    except InvalidOperation:  # an exponent of more digits than even Decimal has
+        return False
 
 
 def _is_valid(text: str) -> bool:

@@ -70,7 +70,9 @@ def _load_weights(checkpoint: Checkpoint) -> Any:
     path = checkpoint.path
     if (path / INT8_WEIGHTS).exists():
         config = AutoConfig.from_pretrained(path)
-        model = AutoModelForTokenClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model = AutoModelForTokenClassification.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32
+        )
         model.load_state_dict(dequantize(load_file(path / INT8_WEIGHTS)), strict=True)
         return model
     model, info = AutoModelForTokenClassification.from_pretrained(
@@ -97,8 +99,14 @@ def load_outlier_constants(path: Path) -> OutlierConstants:
 
 
 def save_plain(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write a checkpoint as plain Hugging Face safetensors, tokenizer and `moos.json` beside it."""
+    """Write a checkpoint as plain Hugging Face safetensors, tokenizer and `moos.json` beside it.
+
+    Raises:
+        ModelError: The directory is the checkpoint's own.
+    """
     directory.mkdir(parents=True, exist_ok=True)
+    if directory.samefile(checkpoint.path):
+        raise ModelError(f"{directory} is the checkpoint's own directory; save to another")
     load_model(checkpoint).model.save_pretrained(directory)
     for name in CARRIED_FILES:
         if (checkpoint.path / name).exists():

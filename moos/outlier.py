@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 
 # Below this a spread is rounding noise: all values are the same, and nothing stands out.
-_NO_SPREAD = 1e-6
+_NO_SPREAD = 1e-4
+_NO_SPREAD_OF_RANGE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ def score_outliers(
     low_B1 = raw_BT.masked_fill(~owned_BT, torch.inf).amin(dim=1, keepdim=True)
     high_B1 = raw_BT.masked_fill(~owned_BT, -torch.inf).amax(dim=1, keepdim=True)
     span_B1 = high_B1 - low_B1
+    # Two tokens lie one deviation from their mean each: what differs then is rounding noise.
+    span_B1 = torch.where(span_B1 > _NO_SPREAD_OF_RANGE * high_B1, span_B1, 0.0)
     scaled_BT = _divide(raw_BT - low_B1, span_B1)
     return torch.where(owned_BT, scaled_BT, torch.zeros_like(scaled_BT))
 

@@ -48,7 +48,7 @@ PROTECTED_CLASSES: dict[ProtectedClass, tuple[ProtectedPattern, ...]] = {
     ),
     "urls": (
         _pattern(r'://[^\s<>"]++', "://"),
-        _pattern(r"\bwww\.[^\s<>\"]++", "www.", "WWW.", flags=regex.IGNORECASE),
+        _pattern(r"\bwww\.[^\s<>\"]++", "www.", "WWW.", "Www.", flags=regex.IGNORECASE),
         _pattern(r"(?<![\w.%+\-])[\w.%+\-]{1,64}+@[\p{L}\p{N}]", "@"),
     ),
     "identifiers": (

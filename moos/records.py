@@ -74,12 +74,11 @@ class RecordGroup:
         """The input's columns of some rows, in the order of `schema`."""
         if self.batch is None:
             return build_columns([self.fields[row] for row in rows], schema)
-        taken = self.batch.take(pa.array(rows, pa.int64()))
-        missing = pa.nulls(len(rows))
+        taken = take_rows(self.batch, rows)
         return [
             taken.column(field.name)
             if field.name in taken.schema.names
-            else missing.cast(field.type)
+            else pa.nulls(len(rows), field.type)
             for field in schema
         ]
 
@@ -174,7 +173,7 @@ class RecordReader:
     def _read_parquet(self, watched: "WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
         stream: Any = watched
         if split.compression is not None:
-            stream = io.BytesIO(decompress(watched, split).read())
+            stream = io.BytesIO(decompress(watched, split.compression).read())
         file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
         stop = file.num_row_groups if split.stop == WHOLE_FILE else split.stop
         row = sum(file.metadata.row_group(i).num_rows for i in range(split.start))
@@ -189,9 +188,12 @@ class RecordReader:
     def _check_batch(self, batch: pa.RecordBatch, first_row: int, num_bytes: int) -> RecordGroup:
         group = _empty_group()
         good = []
+        decodes = _decodes(batch)
         for row, content in enumerate(text_bytes(batch.column(self.text_column))):
             try:
                 text = self._check_text(None if content is None else content.decode("utf-8"))
+                if not decodes:
+                    _check_row(batch.slice(row, 1))
             except UnicodeDecodeError as error:
                 reason = f"text is not valid UTF-8: {error.reason} at byte {error.start}"
             except DataError as error:
@@ -204,8 +206,19 @@ class RecordReader:
             one = batch.slice(row, 1)
             id_ = _row_id(one, self.id_column)
             group.bad.append(BadRecord(first_row + row, reason, _to_ipc(one), "arrow", id_))
-        kept = batch if len(good) == batch.num_rows else batch.take(pa.array(good, pa.int64()))
+        kept = take_rows(batch, good)
         return RecordGroup(group.texts, group.positions, [], [], kept, group.bad, num_bytes)
+
+
+def take_rows(batch: pa.RecordBatch, rows: list[int]) -> pa.RecordBatch:
+    """Some rows of a batch, in ascending order; of any type, where Arrow's `take` lacks some."""
+    if len(rows) == batch.num_rows:
+        return batch
+    try:
+        return batch.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # string_view, at any depth
+        table = pa.Table.from_batches([batch.slice(row, 1) for row in rows], batch.schema)
+        return next(iter(table.combine_chunks().to_batches()), batch.slice(0, 0))
 
 
 def is_text_type(kind: pa.DataType) -> bool:
@@ -225,6 +238,23 @@ def text_bytes(column: pa.Array) -> list[bytes | None]:
         column = column.cast(pa.binary_view())
         return cast("list[bytes | None]", column.to_pylist())
     return cast("list[bytes | None]", column.cast(pa.large_binary()).to_pylist())
+
+
+def _decodes(batch: pa.RecordBatch) -> bool:
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _check_row(one: pa.RecordBatch) -> None:
+    for name, column in zip(one.schema.names, one.columns, strict=True):
+        try:
+            column.to_pylist()
+        except UnicodeDecodeError as error:
+            reason = f"{error.reason} at byte {error.start}"
+            raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
 
 
 def _empty_group() -> RecordGroup:

@@ -27,7 +27,8 @@ class Selection:
         protected: True for each word that stays whatever its score, shape (W,).
         num_tokens: Tokens of the text.
         num_kept_tokens: Tokens kept; all of them for a text without words.
-        over_budget: The protected words alone exceed the budget.
+        over_budget: What must stay alone exceeds the budget: the protected words, or the whole of
+            a text that has tokens but no words.
     """
 
     keep: NDArray[np.bool_]
@@ -101,8 +102,9 @@ class Selector:
         if self.budget_tokenizer is not None:
             num_tokens = self.budget_tokenizer.count(text)
         budget = self.budget(num_tokens)
-        if len(words) == 0 or (budget is not None and num_tokens <= budget):
-            return Selection(np.ones_like(protected), protected, num_tokens, num_tokens, False)
+        fits = budget is None or num_tokens <= budget
+        if len(words) == 0 or (fits and budget is not None):
+            return Selection(np.ones_like(protected), protected, num_tokens, num_tokens, not fits)
         if budget is None:
             threshold = self.config.threshold
             assert threshold is not None, "one budget is always set"

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from moos.errors import DataError
-from moos.splits import WHOLE_FILE, InputSplit
+from moos.splits import WHOLE_FILE, Compression, InputSplit
 
 BOM = b"\xef\xbb\xbf"
 """Byte order mark that some tools put before the first line."""
@@ -72,11 +72,11 @@ def name_damage(watched: WatchedFile, split: InputSplit) -> Iterator[None]:
         raise DamagedFileError(f"{split.relative} is damaged: {error}") from error
 
 
-def decompress(watched: WatchedFile, split: InputSplit) -> BinaryIO:
+def decompress(watched: WatchedFile, compression: Compression | None) -> BinaryIO:
     """The file's content as a buffered stream."""
-    if split.compression == "gz":
+    if compression == "gz":
         return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb"))
-    if split.compression == "zst":
+    if compression == "zst":
         stream = pa.CompressedInputStream(pa.PythonFile(watched, mode="r"), "zstd")
         return cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
     return cast(BinaryIO, io.BufferedReader(watched, 1 << 20))
@@ -87,7 +87,7 @@ def iterate_lines(watched: WatchedFile, split: InputSplit) -> Iterator[tuple[int
 
     Lines end at a line feed only: U+2028 and the like are characters of a JSON string.
     """
-    stream = decompress(watched, split)
+    stream = decompress(watched, split.compression)
     position = 0
     if split.start > 0:
         stream.seek(split.start - 1)

@@ -5,6 +5,7 @@ import posixpath
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import fsspec
@@ -81,21 +82,30 @@ class Storage:
         Raises:
             FileNotFoundError: There is no such object.
         """
-        return bytes(self.filesystem.cat_file(self.path(name)))
+        try:
+            return bytes(self.filesystem.cat_file(self.path(name)))
+        except NotADirectoryError as error:  # the place itself is a file
+            raise FileNotFoundError(self.path(name)) from error
 
     def exists(self, name: str) -> bool:
         """True where the object exists now."""
         self.filesystem.invalidate_cache()
         return bool(self.filesystem.exists(self.path(name)))
 
-    def list(self, name: str) -> list[str]:
-        """Names of the objects directly below `name`, sorted; none if there is no such place."""
+    def list(self, name: str, *, directories: bool = False) -> list[str]:
+        """Names of the objects directly below `name`, sorted; none if there is no such place.
+
+        Args:
+            name: The place.
+            directories: Name its directories too.
+        """
         self.filesystem.invalidate_cache()
         try:
             found = self.filesystem.ls(self.path(name), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(posixpath.basename(f["name"]) for f in found if f["type"] == "file")
+        wanted = [f["name"] for f in found if directories or f["type"] == "file"]
+        return sorted(posixpath.basename(path.rstrip("/")) for path in wanted)
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is already gone is no error."""
@@ -123,8 +133,12 @@ def list_sources(
     """
     found: dict[str, SourceFile] = {}
     for path in paths:
-        storage = Storage(_fixed_part(path), options)
-        matches = _match(storage, path)
+        storage = Storage(path, options)
+        # A name that holds a glob character and is there is that file or directory.
+        is_glob = bool(_GLOB & set(path)) and not storage.filesystem.exists(storage.root)
+        if is_glob:
+            storage = Storage(_fixed_part(path), options)
+        matches = _match(storage, path if is_glob else None)
         if not matches:
             raise ConfigError(
                 f"input.path: {path!r} names no file; give a file, a directory or a glob"
@@ -163,9 +177,7 @@ def is_below(path: str, parent: str) -> bool:
 
 
 def _fixed_part(path: str) -> str:
-    """The longest leading directory of a path that holds no glob character."""
-    if not _GLOB & set(path):
-        return path
+    """The longest leading directory of a glob that holds no glob character."""
     scheme, separator, rest = path.rpartition("://")
     parts = rest.split("/")
     fixed = []
@@ -176,12 +188,11 @@ def _fixed_part(path: str) -> str:
     return f"{scheme}{separator}{'/'.join(fixed) or ('/' if rest.startswith('/') else '.')}"
 
 
-def _match(storage: Storage, path: str) -> list[dict[str, Any]]:
+def _match(storage: Storage, pattern: str | None) -> list[dict[str, Any]]:
     filesystem = storage.filesystem
     filesystem.invalidate_cache()
-    if _GLOB & set(path) and not filesystem.exists(storage.root + "/" + path.rpartition("/")[2]):
-        pattern = filesystem._strip_protocol(path)
-        found = filesystem.glob(pattern, detail=True).values()
+    if pattern is not None:
+        found = filesystem.glob(filesystem._strip_protocol(pattern), detail=True).values()
         return [info for info in found if info["type"] == "file"]
     if not filesystem.exists(storage.root):
         return []
@@ -201,4 +212,6 @@ def _etag(info: dict[str, Any]) -> str:
         if info.get(key):
             return str(info[key]).strip('"')
     modified = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
+    # A filesystem may list a time in seconds, and describe the same file with a datetime.
+    modified = modified.timestamp() if isinstance(modified, datetime) else modified
     return f"{info['size']}-{modified}"

@@ -5,6 +5,7 @@ Everything after this step is an index into the original text.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,9 @@ class TextTokenizer:
         self.suffix_ids: list[int] = probe.ids[last + 1 :] if len(plain) else []
         """Special tokens that close every encoder input."""
         self._tokenizer.encode_special_tokens = True
+        added = self._tokenizer.get_added_tokens_decoder()
+        special_ids = [id_ for id_, token in added.items() if token.special]
+        self._special_ids = np.array(special_ids, dtype=np.int32)
 
     @classmethod
     def from_file(cls, path: str | Path) -> "TextTokenizer":
@@ -78,7 +82,7 @@ class TextTokenizer:
             raise ModelError(f"tokenizer {path} cannot be read: {error}") from error
         return cls(text)
 
-    @property
+    @cached_property
     def unknown_id(self) -> int | None:
         """Id of the unknown token, None for a tokenizer that has none."""
         token = getattr(self._tokenizer.model, "unk_token", None)
@@ -106,14 +110,14 @@ class TextTokenizer:
             pieces.extend(text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True))
         try:
             encodings = self._tokenizer.encode_batch(pieces, add_special_tokens=False)
-        except UnicodeEncodeError as error:
+        except (UnicodeEncodeError, TypeError) as error:  # the latter from a batch
             raise DataError(f"text holds a lone surrogate: {error}") from error
         result = []
         at = 0
         for cuts in bounds:
             parts = []
             for cut, encoding in zip(cuts, encodings[at : at + len(cuts)], strict=True):
-                ids = np.array(encoding.ids, dtype=np.int32)
+                ids = self._as_text(np.array(encoding.ids, dtype=np.int32))
                 offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + cut
                 parts.append((ids, offsets))
             at += len(cuts)
@@ -121,6 +125,12 @@ class TextTokenizer:
             offsets = np.concatenate([part[1] for part in parts])
             result.append(Tokens(ids, offsets[:, 0].copy(), offsets[:, 1].copy()))
         return result
+
+    def _as_text(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """A SentencePiece vocabulary holds `</s>` as a piece too: from a text it is unknown text."""
+        if self.unknown_id is None or not len(self._special_ids):
+            return ids
+        return np.where(np.isin(ids, self._special_ids), np.int32(self.unknown_id), ids)
 
     def count(self, text: str) -> int:
         """Number of tokens of one text, without special tokens."""

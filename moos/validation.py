@@ -4,7 +4,7 @@ Shapes: B windows in the micro-batch, T tokens per window, D hidden size, C clas
 1 preserve).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -212,10 +212,11 @@ def split_by_window(
 
 
 def choose_scoring(encoded: Sequence[EncodedDocument]) -> Choice:
-    """Sweep alpha under both statistics and take the best word AUC.
+    """Sweep alpha under both statistics, and choose by word AUC.
 
-    Statistics from the checkpoint are preferred, since thresholds need them: those of the window
-    must be better by more than noise. Ties go to the larger alpha.
+    What is worth having for another reason is chosen unless it costs more than noise: statistics
+    from the checkpoint, which thresholds need; and the smallest alpha, since the outlier score
+    keeps rare words in kinds of text that the labels do not cover.
     """
     documents = [item.document for item in encoded]
     table: dict[Statistics, dict[float, float]] = {}
@@ -231,15 +232,13 @@ def choose_scoring(encoded: Sequence[EncodedDocument]) -> Choice:
             )
             for alpha in ALPHAS
         }
-    best = {name: _argmax(row) for name, row in table.items()}
-    gain = table["window"][best["window"]] - table["checkpoint"][best["checkpoint"]]
-    chosen: Statistics = "window" if gain > NOISE else "checkpoint"
-    return Choice(best[chosen], chosen, table[chosen][best[chosen]], table)
-
-
-def _argmax(row: dict[float, float]) -> float:
-    key: Callable[[float], float] = row.__getitem__
-    return max(row, key=key)
+    best = {name: max(row.values()) for name, row in table.items()}
+    chosen: Statistics = "checkpoint"
+    if best["window"] > best["checkpoint"] + NOISE:
+        chosen = "window"
+    row = table[chosen]
+    alpha = min(alpha for alpha, auc in row.items() if auc >= best[chosen] - NOISE)
+    return Choice(alpha, chosen, row[alpha], table)
 
 
 def auc_by_domain(encoded: Sequence[EncodedDocument]) -> dict[str, float]:

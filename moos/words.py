@@ -81,23 +81,27 @@ def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
     `filled` holds the class bits with two empty characters on either side.
     """
+    mark = (filled & ch.MARK) != 0
+    # A mark is what the character below it is: the letter behind an accented one goes on its word.
+    position = np.arange(len(filled))
+    base = filled[np.maximum.accumulate(np.where(mark, 0, position))]
 
     def has(bit: int, shift: int = 0) -> NDArray[np.bool_]:
-        found: NDArray[np.bool_] = (filled[2 + shift : len(filled) - 2 + shift] & bit) != 0
+        bits = filled if shift >= 0 else base
+        found: NDArray[np.bool_] = (bits[2 + shift : len(filled) - 2 + shift] & bit) != 0
         return found
 
-    letter, digit, mark = has(ch.LETTER), has(ch.DIGIT), has(ch.MARK)
+    letter, digit = has(ch.LETTER), has(ch.DIGIT)
     after_letter, before_digit = has(ch.LETTER, -1), has(ch.DIGIT, 1)
     glued = letter & after_letter
-    glued |= mark & ~has(ch.SPACE, -1)
+    glued |= mark[2:-2] & ((filled[1:-3] & ch.SPACE) == 0)
     glued |= has(ch.KATAKANA) & has(ch.KATAKANA, -1)
     glued |= has(ch.UNIT) & has(ch.DIGIT, -1)
-    glued |= has(ch.SKIN_TONE) & has(ch.PICTOGRAPH | ch.MARK, -1)
+    glued |= has(ch.SKIN_TONE) & has(ch.PICTOGRAPH, -1)
     # These glue themselves to the left, or the next character to themselves.
     joins = has(ch.JOINER) & after_letter & has(ch.LETTER, 1)
-    joins |= (
-        has(ch.JOINER) & has(ch.PICTOGRAPH | ch.MARK | ch.SKIN_TONE, -1) & has(ch.PICTOGRAPH, 1)
-    )
+    after_emoji = has(ch.PICTOGRAPH | ch.SKIN_TONE, -1)
+    joins |= has(ch.EMOJI_JOINER) & after_emoji & has(ch.PICTOGRAPH, 1)
     glued |= joins
     opens = has(ch.CURRENCY) & before_digit
     point_after = has(ch.JOINER, 2) & has(ch.SENTENCE_END, 2)
@@ -107,7 +111,7 @@ def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
     glued |= _decimal_point(filled, digit)
     flags = has(ch.REGIONAL)
     if flags.any():
-        position = np.arange(len(flags))
+        position = position[: len(flags)]
         run_start = np.maximum.accumulate(np.where(flags & ~has(ch.REGIONAL, -1), position, 0))
         glued |= flags & ((position - run_start) % 2 == 1)
     return glued

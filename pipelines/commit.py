@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.document import CompressedDocument
-from moos.records import BadRecord, RecordGroup
+from moos.records import BadRecord, RecordGroup, take_rows
 from moos.schema import EXTRA_JSON, Annotations, annotation_columns, annotation_rows, output_schema
 from moos.splits import InputSplit
 from moos.storage import Storage
@@ -83,7 +84,7 @@ class JsonlRows:
         else:
             lines = [
                 json.dumps(row, ensure_ascii=False, default=_plain_value).encode()
-                for row in group.batch.take(pa.array(rows, pa.int64())).to_pylist()
+                for row in take_rows(group.batch, rows).to_pylist()
             ]
         for line, annotation in zip(lines, added, strict=True):
             self._stream.write(append_keys(line, annotation))
@@ -107,7 +108,7 @@ def _plain_value(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
-    if isinstance(value, Decimal | timedelta):
+    if isinstance(value, Decimal | timedelta | UUID):
         return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.compressor import check_threshold
-from moos.errors import ConfigError, ModelError
+from moos.errors import ConfigError, ModelError, MoosError
 from moos.schema import EXTRA_JSON, output_schema
 from moos.selector import Selector
 from moos.splits import InputSplit
@@ -138,12 +138,19 @@ def run_compress(config: CompressConfig) -> dict[str, Any]:
     run.state.write_plan(run.plan.splits)
     if todo:
         run.output.remove(SUCCESS)
-    worked = _work(run, todo, resources) if resources is not None else {}
+    run.state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(todo))
+    try:
+        worked = _work(run, todo, resources) if resources is not None else {}
+    except MoosError as error:
+        run.state.note_event("failed", error=str(error))
+        raise
     done = {**run.done, **worked}
     manifest = build_manifest(run.state, run.plan.splits, done)
     write_report(run.output, manifest, config.input.text_column)
     finish_run(run.output, manifest)
-    return _summarise(run, manifest, worked, time.monotonic() - began)
+    summary = _summarise(run, manifest, worked, time.monotonic() - began)
+    run.state.note_event("finished", **summary)
+    return summary
 
 
 def _reserve(config: CompressConfig) -> Resources:
@@ -219,7 +226,7 @@ def _judge(run: PreparedRun, manifest: Mapping[str, Any], counts: SplitCounts) -
         return EXIT_QUARANTINED
     if share > limit:
         logger.error(
-            "%.2g %% of %d records quarantined, over max_quarantined=%g. First: %s. %s. "
+            "%.3g %% of %d records quarantined, over max_quarantined=%g. First: %s. %s. "
             "Raise max_quarantined if this is expected",
             100 * share,
             records,

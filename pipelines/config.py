@@ -6,7 +6,17 @@ from pydantic import ByteSize, Field, field_validator, model_validator
 
 from moos.config import ConfigModel, ScoringConfig, SelectionConfig, WindowConfig
 
-_SECRET_PARTS = ("secret", "password", "passwd", "token", "credential", "connection_string", "sas")
+_SECRET_PARTS = (
+    "secret",
+    "password",
+    "passwd",
+    "token",
+    "credential",
+    "connection_string",
+    "sas",
+    "private_key",
+    "authorization",
+)
 _SECRET_NAMES = {"key", "account_key", "api_key", "access_key", "access_key_id", "username"}
 
 
@@ -35,8 +45,9 @@ def _option_names(options: dict[str, Any]) -> list[str]:
     names = []
     for name, value in options.items():
         names.append(str(name))
-        if isinstance(value, dict):
-            names.extend(_option_names(value))
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                names.extend(_option_names(inner))
     return names
 
 
@@ -102,6 +113,13 @@ class PoolConfig(ConfigModel):
     gpus_per_replica: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     """GPUs reserved for a replica; a fraction lets several share one. `auto`: 1 where there are
     GPUs, else 0."""
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _whole_above_one(cls, gpus: float | str) -> float | str:
+        if isinstance(gpus, float) and gpus > 1 and gpus != int(gpus):
+            raise ValueError("Ray gives a fraction of one GPU, or whole ones")
+        return gpus
 
 
 class CompressConfig(ConfigModel):

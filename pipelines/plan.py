@@ -3,10 +3,13 @@
 Listing and reading headers is all it does; nothing is written here.
 """
 
+import io
 import itertools
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 import fsspec
 import pyarrow as pa
@@ -16,6 +19,7 @@ from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
 from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, check_columns
+from moos.source_files import WatchedFile, decompress
 from moos.splits import InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
 from pipelines.config import CompressConfig, InputConfig
@@ -106,17 +110,23 @@ def _read_parquet_header(
 ) -> pq.FileMetaData | None:
     """The file's metadata, its schema added to `schemas`; None where there is none to read."""
     kind = file_kind(source.relative)
-    if kind is None or kind[0] != "parquet" or kind[1] is not None:
+    if kind is None or kind[0] != "parquet":
         return None
     with filesystem.open(source.path, "rb") as stream:
+        watched = WatchedFile(cast(BinaryIO, stream))
         try:
-            file = pq.ParquetFile(stream)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            content = (
+                watched if kind[1] is None else io.BytesIO(decompress(watched, kind[1]).read())
+            )
+            file = pq.ParquetFile(pa.PythonFile(content, mode="r"))
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+            if watched.failed:
+                raise
             # Its worker will find the same and write the file-level quarantine record.
             logger.warning("%s is damaged: %s", source.relative, error)
             return None
         schemas.append((source.relative, file.schema_arrow.remove_metadata()))
-        return file.metadata
+        return file.metadata if kind[1] is None else None
 
 
 def _merge_schemas(

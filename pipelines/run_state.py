@@ -1,17 +1,20 @@
 """What a run keeps under `_run/`: its signature, its schema, its done records.
 
-_run/config.yaml            the config that began the run, for people
-_run/signature.json         everything that decides the output; another one is refused
-_run/schema.arrow           the input's columns, settled once for the output's life
-_run/tokenizer.json         the tokenizer that counts, for `moos verify`
-_run/plan.parquet           the splits of the latest plan
-_run/done/<signature>/<split>.json   written last for each split: names the objects that count
+* `config.yaml`: the config that began the run, for people
+* `signature.json`: everything that decides the output; another one is refused
+* `schema.arrow`: the input's columns, settled once for the output's life
+* `tokenizer.json`: the compressor's tokenizer, for `moos verify`
+* `budget_tokenizer.json`: the reader's, where the budget is in its tokens
+* `plan.parquet`: the splits of the latest plan
+* `done/<signature>/<split>.json`: written last for each split; names the objects that count
+* `events.jsonl`: when runs on this output began and how they ended
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ PLAN = "_run/plan.parquet"
 TOKENIZER = "_run/tokenizer.json"
 BUDGET_TOKENIZER = "_run/budget_tokenizer.json"
 CONFIG = "_run/config.yaml"
+EVENTS = "_run/events.jsonl"
 MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 OBJECT_DIRECTORIES = ("data", "quarantine")
@@ -95,7 +99,8 @@ class RunState:
         try:
             found = json.loads(self.output.get(SIGNATURE))
         except FileNotFoundError:
-            strangers = self.output.list("")
+            # A run that died before its signature leaves nothing outside _run/.
+            strangers = [n for n in self.output.list("", directories=True) if n != "_run"]
             if strangers:
                 raise ConfigError(
                     f"output.path={self.output.url!r} already holds files that are no moos run's "
@@ -133,6 +138,16 @@ class RunState:
             reader = Path(config.selection.budget_tokenizer).read_bytes()
             self.output.put(BUDGET_TOKENIZER, reader)
         self.output.put(SIGNATURE, dump_json(self.signature))
+
+    def note_event(self, event: str, **details: Any) -> None:
+        """Append a line to the run's history; times stand here and nowhere else."""
+        try:
+            history = self.output.get(EVENTS)
+        except FileNotFoundError:
+            history = b""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = json.dumps({"time": now, "event": event, **details}).encode()
+        self.output.put(EVENTS, history + line + b"\n")
 
     def write_plan(self, splits: list[InputSplit]) -> None:
         """Write the latest plan."""

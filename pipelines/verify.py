@@ -89,7 +89,8 @@ class RowChecker:
         if abs(row["rate"] - rate) > 1e-6:
             yield f"rate is {row['rate']}, num_kept_tokens / num_tokens is {rate:.6f}"
         budget = self._selector.budget(num_tokens)
-        over = budget is not None and num_kept > budget
+        # A text without words is kept whole, whatever the budget.
+        over = budget is not None and num_kept > budget and len(words) > 0
         if over != row["over_budget"]:
             yield f"over_budget is {row['over_budget']} with {num_kept} tokens kept of {budget}"
         protected = self._selector.protected(text, words)
@@ -97,6 +98,11 @@ class RowChecker:
         if len(lost):
             word = text[words.starts[lost[0]] : words.ends[lost[0]]]
             yield f"protected word {word!r} at {words.starts[lost[0]]} was dropped"
+        dropped = counts[~keep]
+        if self._selector.budget_tokenizer is None and budget is not None and len(dropped):
+            unused = budget - num_kept
+            if unused >= dropped.max():
+                yield f"{unused} tokens of the budget are unused, and any dropped word would fit"
         if over and np.any(keep & ~protected & (counts > 0)):
             yield "over budget, yet a word that is not protected was kept"
 

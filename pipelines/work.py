@@ -4,6 +4,7 @@ import platform
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -163,8 +164,11 @@ class SplitWorker:
         return ParquetRows if self.spec.config.output.format == "parquet" else JsonlRows
 
     def _check_source(self, split: InputSplit) -> None:
-        size, etag = describe_file(self.reader.filesystem, split.path)
-        if (size, etag) != (split.file_size, split.etag):
+        try:
+            now = describe_file(self.reader.filesystem, split.path)
+        except FileNotFoundError:
+            now = None
+        if now != (split.file_size, split.etag):
             raise MoosError(
                 f"input file {split.relative} changed while the run was on; run again to plan anew"
             )
@@ -176,24 +180,20 @@ class SplitWorker:
         rates = np.zeros(RATE_BINS, dtype=np.int64)
         rows = self._rows_class()(self.schema, self.spec.config.output.annotations)
         quarantine: list[bytes] = []
-        for group in prefetch(self.reader.read(split), PREFETCHED_GROUPS):
-            results = self.compressor.compress_each(group.texts, self.selector)
-            bad = list(group.bad)
-            good: list[int] = []
-            documents: list[CompressedDocument] = []
-            for row, result in enumerate(results):
-                if isinstance(result, DataError):
-                    bad.append(group.reject(row, str(result), self.reader.id_column))
-                else:
-                    good.append(row)
-                    documents.append(result)
-            if good:
-                rows.add(group, good, documents)
-            bad.sort(key=lambda record: record.position)
-            quarantine.extend(quarantine_line(split, record) for record in bad)
-            rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
-            counts.add(_count(group, good, documents, len(bad)))
-            report(split.id, asdict(counts))
+        # Reading ahead and encoding rows run beside the model, each in a thread of its own.
+        with ThreadPoolExecutor(1, "moos-encode") as encoder:
+            encoding: Future[None] | None = None
+            for group in prefetch(self.reader.read(split), PREFETCHED_GROUPS):
+                good, documents, bad = self._compress_group(group)
+                if encoding is not None:
+                    encoding.result()
+                encoding = encoder.submit(rows.add, group, good, documents) if good else None
+                quarantine.extend(quarantine_line(split, record) for record in bad)
+                rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
+                counts.add(_count(group, good, documents, len(bad)))
+                report(split.id, asdict(counts))
+            if encoding is not None:
+                encoding.result()
         data = rows.finish()
         return (
             counts,
@@ -201,6 +201,22 @@ class SplitWorker:
             data if counts.documents else None,
             b"".join(quarantine),
         )
+
+    def _compress_group(
+        self, group: RecordGroup
+    ) -> tuple[list[int], list[CompressedDocument], list[BadRecord]]:
+        """The rows that were compressed, their documents, and the records that were not."""
+        good: list[int] = []
+        documents: list[CompressedDocument] = []
+        bad = list(group.bad)
+        results = self.compressor.compress_each(group.texts, self.selector)
+        for row, result in enumerate(results):
+            if isinstance(result, DataError):
+                bad.append(group.reject(row, str(result), self.reader.id_column))
+            else:
+                good.append(row)
+                documents.append(result)
+        return good, documents, sorted(bad, key=lambda record: record.position)
 
 
 def _count(

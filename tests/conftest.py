@@ -229,7 +229,7 @@ def make_checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def copy_checkpoint(make_checkpoint, tmp_path):
-    """`copy_checkpoint(kind, config={...}, moos={...})`: a private copy, with keys of the JSON changed.
+    """`copy_checkpoint(kind, config={...}, moos={...})`: a private copy with other JSON values.
 
     A value of None removes the key.
     """
@@ -250,7 +250,7 @@ def copy_checkpoint(make_checkpoint, tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(make_checkpoint) -> Path:
-    """BERT, 2 layers, hidden 32, uncased WordPiece, 64 positions, alpha 0.9. Do not write into it."""
+    """BERT, 2 layers, hidden 32, uncased WordPiece, 64 positions, alpha 0.9. Read-only."""
     return make_checkpoint("bert")
 
 
@@ -301,7 +301,7 @@ def fake_engine() -> type[FakeEngine]:
 
 @pytest.fixture
 def chosen_compressor(tiny_checkpoint, fake_engine):
-    """`chosen_compressor({"a": 0.9}, alpha=1.0)`: a compressor with scores chosen by vocabulary piece.
+    """`chosen_compressor({"a": 0.9}, alpha=1.0)`: scores chosen by vocabulary piece.
 
     Other pieces score 0.5. `compressor.engine.inputs` holds what the engine was given.
     """
@@ -403,6 +403,6 @@ _FRAGMENTS = (
 
 @pytest.fixture(scope="session")
 def any_text() -> st.SearchStrategy[str]:
-    """Any text but lone surrogates: arbitrary characters mixed with the fragments that rules meet."""
+    """Any text but lone surrogates: any characters, mixed with fragments that rules meet."""
     part = st.one_of(st.sampled_from(_FRAGMENTS), st.text(max_size=12))
     return st.lists(part, max_size=24).map("".join)

@@ -378,11 +378,12 @@ def test_a_saved_checkpoint_is_plain_and_reloads_to_the_same_output(
     assert reloaded.compress(TEXT).words == compressor.compress(TEXT).words
 
 
-def test_saving_onto_the_checkpoint_itself_leaves_a_working_one(copy_checkpoint):
+def test_saving_onto_the_checkpoint_itself_is_refused_and_leaves_a_working_one(copy_checkpoint):
     path = copy_checkpoint("bert")
     compressor = Compressor.load(path, device="cpu")
     before = compressor.compress(TEXT).words
-    compressor.save_pretrained(path)
+    with pytest.raises(ModelError, match="own directory"):
+        compressor.save_pretrained(path)
     assert Compressor.load(path, device="cpu").compress(TEXT).words == before
 
 

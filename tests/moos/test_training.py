@@ -28,7 +28,12 @@ from moos.training import (
     train_step,
 )
 from moos.training_config import TrainingConfig
-from moos.validation import area_under_curve, measure_outlier_constants, preserve_auc
+from moos.validation import (
+    area_under_curve,
+    choose_scoring,
+    measure_outlier_constants,
+    preserve_auc,
+)
 
 NAMES = ["alice", "bob", "carol", "paris", "rome", "seven", "eleven"]
 FILLERS = ["the", "a", "of", "and", "to", "um", "so", "well"]
@@ -296,6 +301,24 @@ def test_outlier_constants_are_those_of_all_training_tokens(make_config, prepare
     torch.testing.assert_close(constants.std, std, atol=1e-5, rtol=1e-4)
     norms = ((hidden - mean) / std).norm(dim=1)
     assert float(norms.min()) <= constants.low < constants.high <= float(norms.max()) + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "window", "alpha", "statistics"),
+    [
+        ({1.0: 0.80, 0.9: 0.82, 0.8: 0.81}, {1.0: 0.80, 0.9: 0.8, 0.8: 0.7}, 0.9, "checkpoint"),
+        # Within noise, the smaller alpha and the checkpoint's statistics are worth having.
+        ({1.0: 0.800, 0.9: 0.799, 0.8: 0.79}, {1.0: 0.8, 0.9: 0.8015, 0.8: 0.7}, 0.9, "checkpoint"),
+        ({1.0: 0.80, 0.9: 0.79, 0.8: 0.78}, {1.0: 0.8, 0.9: 0.81, 0.8: 0.8}, 0.9, "window"),
+    ],
+)
+def test_scoring_is_chosen_by_auc_beyond_noise(monkeypatch, checkpoint, window, alpha, statistics):
+    tables = iter([*checkpoint.values(), *window.values()])
+    monkeypatch.setattr("moos.validation.ALPHAS", tuple(checkpoint))
+    monkeypatch.setattr("moos.validation.word_auc", lambda documents, scores: next(tables))
+    choice = choose_scoring([])
+    assert (choice.alpha, choice.statistics) == (alpha, statistics)
+    assert choice.auc == {"checkpoint": checkpoint, "window": window}[statistics][alpha]
 
 
 def test_area_under_curve_counts_pairs_and_halves_ties():

@@ -1,15 +1,18 @@
-"""What can be read is a row; what cannot is kept raw, with its reason; damage is told from bad disks."""
+"""What can be read is a row; what cannot is kept raw, with its reason; bad files are no bad disks."""
 
 import gzip
 import io
 import json
+import random
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from moos.records import DamagedFileError, RecordReader, iterate_sample, text_bytes
+from moos.json_columns import iterate_sample
+from moos.records import RecordReader, text_bytes
+from moos.source_files import DamagedFileError
 from moos.splits import WHOLE_FILE, InputSplit, file_kind
 
 
@@ -255,35 +258,42 @@ def test_a_broken_file_is_damaged(read, name):
 
 
 class _BadDisk(io.BytesIO):
-    """A file whose disk fails behind its first bytes."""
+    """A file whose disk fails after so many reads."""
 
-    def __init__(self, data: bytes, sound: int) -> None:
+    def __init__(self, data: bytes, good_reads: int) -> None:
         super().__init__(data)
-        self._sound = sound
+        self._left = good_reads
 
     def read(self, size=-1):
-        if self.tell() >= self._sound:
+        self._left -= 1
+        if self._left < 0:
             raise OSError(5, "Input/output error")
         return super().read(size)
 
 
 class _BadFilesystem:
-    def __init__(self, data: bytes, sound: int = 0) -> None:
-        self._data, self._sound = data, sound
+    def __init__(self, data: bytes, good_reads: int) -> None:
+        self._data, self._good_reads = data, good_reads
 
     def open(self, path, mode):
-        return _BadDisk(self._data, self._sound)
+        return _BadDisk(self._data, self._good_reads)
 
 
-@pytest.mark.parametrize("name", ["docs.jsonl", "docs.jsonl.gz", "docs.jsonl.zst", "docs.parquet"])
-@pytest.mark.parametrize("sound", [0, 30_000])
-def test_an_error_of_the_storage_is_not_called_damage(read, name, sound):
-    data = {"docs.jsonl": LINES, "docs.parquet": parquet(pa.table({"text": ["a"]}))} | SOUND
-    content = data[name] * (1 if name == "docs.parquet" else 8)
-    if name == "docs.parquet" and sound:
-        pytest.skip("a file smaller than that")
+# More than one buffer of each reader, compressed or not.
+_NOISE = [random.Random(i).randbytes(500).hex() for i in range(3000)]
+LARGE = {
+    "docs.jsonl": b"".join(b'{"text": "%s"}\n' % text.encode() for text in _NOISE),
+    "docs.parquet": parquet(pa.table({"text": _NOISE})),
+}
+LARGE["docs.jsonl.gz"] = gzip.compress(LARGE["docs.jsonl"], 1)
+LARGE["docs.jsonl.zst"] = zst(LARGE["docs.jsonl"])
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("good_reads", [0, 1])
+def test_an_error_of_the_storage_is_not_called_damage(read, name, good_reads):
     with pytest.raises(OSError, match="Input/output error"):
-        read(name, content, filesystem=_BadFilesystem(content, sound))
+        read(name, LARGE[name], filesystem=_BadFilesystem(LARGE[name], good_reads))
 
 
 def test_a_sample_leaves_out_what_is_bad_and_stops_at_its_limit(tmp_path):
