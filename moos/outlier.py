@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 
 # Below this a spread is rounding noise: all values are the same, and nothing stands out.
-_NO_SPREAD = 1e-4
-_NO_SPREAD_OF_RANGE = 1e-2
+_NO_SPREAD = 1e-3
+_NO_SPREAD_OF_RANGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class TextTokenizer:
         return result
 
     def _as_text(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """A SentencePiece vocabulary holds `</s>` as a piece too: from a text it is unknown text."""
+        """Specials as unknown: a SentencePiece vocabulary holds `</s>` as a piece too."""
         if self.unknown_id is None or not len(self._special_ids):
             return ids
         return np.where(np.isin(ids, self._special_ids), np.int32(self.unknown_id), ids)

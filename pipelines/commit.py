@@ -79,20 +79,23 @@ class JsonlRows:
     ) -> None:
         """Append rows of a group with their documents."""
         added = annotation_rows(documents, self._annotations)
-        if group.batch is None:
-            lines = [group.lines[row] for row in rows]
-        else:
-            lines = [
-                json.dumps(row, ensure_ascii=False, default=_plain_value).encode()
-                for row in take_rows(group.batch, rows).to_pylist()
-            ]
-        for line, annotation in zip(lines, added, strict=True):
+        for line, annotation in zip(json_lines(group, rows), added, strict=True):
             self._stream.write(append_keys(line, annotation))
 
     def finish(self) -> bytes:
         """The whole file."""
         self._stream.close()
         return bytes(self._sink.getvalue().to_pybytes())
+
+
+def json_lines(group: RecordGroup, rows: list[int]) -> list[bytes]:
+    """Rows of a group as JSON objects: in their own characters where they were JSON."""
+    if group.batch is None:
+        return [group.lines[row] for row in rows]
+    return [
+        json.dumps(row, ensure_ascii=False, default=_plain_value).encode()
+        for row in take_rows(group.batch, rows).to_pylist()
+    ]
 
 
 def append_keys(line: bytes, keys: Mapping[str, Any]) -> bytes:
