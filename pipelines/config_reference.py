@@ -4,6 +4,7 @@ import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -31,7 +32,8 @@ def describe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from describe_keys(inner, f"{prefix}{name}.")
             continue
-        yield f"{prefix}{name}", _default(field), " ".join((field.description or "").split())
+        text = " ".join((field.description or "").split())
+        yield f"{prefix}{name}", _default(field), f"{text}{_choices(inner)}"
         for part in typing.get_args(inner):
             if isinstance(part, type) and issubclass(part, BaseModel):
                 yield from describe_keys(part, f"{prefix}{name}.")
@@ -40,12 +42,20 @@ def describe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.default
+    value = field.get_default(call_default_factory=True)
     if value is None:
         return "null"
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
     return str(value)
+
+
+def _choices(annotation: Any) -> str:
+    """The values of a `Literal`, wherever it stands in the annotation."""
+    if typing.get_origin(annotation) is typing.Literal:
+        values = typing.get_args(annotation)
+        return f" One of {', '.join(f'`{value}`' for value in values)}." if len(values) > 1 else ""
+    return "".join(_choices(part) for part in typing.get_args(annotation))
 
 
 def build_reference() -> str:

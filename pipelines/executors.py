@@ -135,12 +135,13 @@ def build_compress(
     import ray.data
 
     items = [{"split": split.to_json()} for split in splits]
+    # More replicas than splits would load the model for nothing.
+    least = min(resources.min_replicas, len(items))
+    most = min(resources.max_replicas, len(items))
     strategy = (
-        ray.data.ActorPoolStrategy(size=resources.max_replicas)
-        if resources.min_replicas == resources.max_replicas
-        else ray.data.ActorPoolStrategy(
-            min_size=resources.min_replicas, max_size=resources.max_replicas
-        )
+        ray.data.ActorPoolStrategy(size=most)
+        if least == most
+        else ray.data.ActorPoolStrategy(min_size=least, max_size=most)
     )
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         SplitCompressor,

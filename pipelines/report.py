@@ -27,7 +27,7 @@ body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem; }
 .soft, figcaption, th { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr));
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr));
   gap: .6rem; margin: 1rem 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
   padding: .6rem .8rem; }
@@ -126,7 +126,7 @@ def _histogram(bins: Sequence[int]) -> str:
     total = len(bins) * (width + gap)
     bars.append(f'<text x="{total - 16}" y="{height + 28}">1.0</text>')
     return (
-        f'<figure><svg width="{total}" height="{height + 34}" role="img" '
+        f'<figure><svg width="{total + 12}" height="{height + 34}" role="img" '
         f'aria-label="documents by rate">{"".join(bars)}</svg>'
         "<figcaption>rate = kept tokens / all tokens of a document</figcaption></figure>"
     )

@@ -56,6 +56,9 @@ class RowChecker:
     def check(self, row: Mapping[str, Any]) -> Iterator[str]:
         """Every promise that the row breaks."""
         text = row[self._text_column]
+        if not isinstance(text, str):
+            yield f"{self._text_column} is {type(text).__name__}, not a string"
+            return
         spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
         try:
             rendered = render(text, spans)

@@ -9,6 +9,7 @@ import yaml
 from moos.records import RecordReader
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
+from pipelines.commit import append_keys, json_lines
 from pipelines.findings import Findings
 from pipelines.run_state import CONFIG, SCHEMA
 
@@ -52,8 +53,8 @@ class SourceChecker:
             kept = [row for row, at in enumerate(group.positions) if at not in apart]
             seen.update(at for at in group.positions if at in apart)
             problem = rows.compare(
-                [group.lines[row] for row in kept] if group.batch is None else [],
-                group.columns(kept, self._schema),
+                json_lines(group, kept) if rows.is_json else [],
+                [] if rows.is_json else group.columns(kept, self._schema),
                 len(kept),
             )
             if problem:
@@ -79,6 +80,11 @@ class _Rows:
         self._at = 0
 
     @property
+    def is_json(self) -> bool:
+        """True where rows are stored as JSON lines."""
+        return self._table is None
+
+    @property
     def num_left(self) -> int:
         total = self._table.num_rows if self._table is not None else len(self._lines)
         return int(total) - self._at
@@ -97,7 +103,8 @@ class _Rows:
             return None
         for offset, line in enumerate(lines):
             written = self._lines[start + offset]
-            if not written.startswith(line.rstrip()[:-1].rstrip()):
+            own = append_keys(line, {"compressed_text": 0}).removesuffix(b"0}\n")
+            if not written.startswith(own):
                 return f"row {start + offset} does not begin with its source's own JSON"
         return None
 

@@ -1,0 +1,188 @@
+"""Real processes, really killed: `kill -9` on a driver or a replica, then the same command again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 150
+
+
+@pytest.fixture
+def many_documents(write_jsonl, documents):
+    """A file of a few hundred splits, so that there is time to kill."""
+    return write_jsonl("docs.jsonl", [*documents(1500), b"nope", *documents(1500, 1500)])
+
+
+@pytest.fixture
+def start(tiny_checkpoint, tmp_path):
+    """`start(source, output, *overrides)`: the job as a process of its own, killed at the end."""
+    started = []
+
+    def run(source, output, *overrides):
+        log = (tmp_path / f"log-{len(started)}").open("wb")
+        command = (
+            f"input.path={source}",
+            f"output.path={output}",
+            f"checkpoint={tiny_checkpoint}",
+            "input.split_bytes=2KiB",
+            "pool.cpus_per_replica=1",
+            "pool.gpus_per_replica=0",
+            "max_quarantined=1",
+            *overrides,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.compress", *command],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+            start_new_session=True,
+        )
+        process.log = Path(log.name)
+        started.append(process)
+        log.close()
+        return process
+
+    yield run
+    for process in started:
+        family = descendants(process.pid)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for pid in family:
+            kill(pid)
+
+
+def finish(process) -> dict:
+    """The summary of a job that must end well."""
+    try:
+        out, _ = process.communicate(timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not done after {DEADLINE_S} s: {process.log.read_text()[-2000:]}")
+    assert process.returncode == 0, process.log.read_text()[-3000:]
+    (line,) = out.decode().splitlines()
+    return json.loads(line)
+
+
+def wait_for(condition, process):
+    """The first true value of `condition()`, looked at again and again while the job runs."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        if process.poll() is not None:
+            pytest.fail(f"ended before it could be killed: {process.log.read_text()[-2000:]}")
+        time.sleep(0.005)
+    return pytest.fail(f"waited {DEADLINE_S} s in vain: {process.log.read_text()[-2000:]}")
+
+
+def done_splits(output: Path) -> int:
+    return sum(1 for _ in output.glob("_run/done/*/*.json"))
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below one, as Linux tells in /proc."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(path.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def replicas(process) -> list[int]:
+    name = "MapWorker(MapBatches(SplitCompressor))"
+    return [pid for pid in descendants(process.pid) if name in command_line(pid)]
+
+
+@pytest.fixture
+def uninterrupted(compress, many_documents, tmp_path, snapshot):
+    """What a run that nobody disturbs leaves behind."""
+    output = tmp_path / "uninterrupted"
+    summary = compress(many_documents, output, "input.split_bytes=2KiB", "max_quarantined=1")
+    assert summary["splits"] > 150
+    return snapshot(output)
+
+
+def check_resumed(summary, done, times_now, output, snapshot, uninterrupted):
+    assert summary["documents"] == 3000
+    assert summary["splits_resumed"] == len(done)
+    # What was done before the kill was not done again.
+    assert done.items() <= times_now.items()
+    assert snapshot(output) == uninterrupted
+
+
+def test_a_killed_run_is_resumed_to_the_same_bytes(
+    start, many_documents, tmp_path, snapshot, done_times, uninterrupted
+):
+    output = tmp_path / "out"
+    for at_least in (5, 60):
+        process = start(many_documents, output, "executor=local")
+        wait_for(lambda n=at_least: done_splits(output) >= n, process)
+        process.kill()
+        process.wait()
+        done = done_times(output)
+        assert not (output / "_SUCCESS").exists()
+    summary = finish(start(many_documents, output, "executor=local"))
+    check_resumed(summary, done, done_times(output), output, snapshot, uninterrupted)
+
+
+@pytest.mark.ray
+def test_a_driver_killed_on_ray_is_resumed_to_the_same_bytes(
+    start, many_documents, tmp_path, snapshot, done_times, uninterrupted
+):
+    output = tmp_path / "out"
+    overrides = ("executor=ray", "pool.replicas=2")
+    process = start(many_documents, output, *overrides)
+    wait_for(lambda: done_splits(output) >= 10, process)
+    family = descendants(process.pid)
+    process.kill()
+    process.wait()
+    # The replicas outlive their driver for a moment: a resumed run must not depend on that.
+    for pid in family:
+        kill(pid)
+    done = done_times(output)
+    assert not (output / "_SUCCESS").exists()
+    summary = finish(start(many_documents, output, *overrides))
+    check_resumed(summary, done, done_times(output), output, snapshot, uninterrupted)
+
+
+@pytest.mark.ray
+def test_a_run_survives_a_killed_replica(
+    start, many_documents, tmp_path, snapshot, uninterrupted
+):
+    output = tmp_path / "out"
+    process = start(many_documents, output, "executor=ray", "pool.replicas=2")
+    wait_for(lambda: done_splits(output) >= 10, process)
+    kill(wait_for(lambda: replicas(process), process)[0])
+    assert finish(process)["documents"] == 3000
+    assert snapshot(output) == uninterrupted

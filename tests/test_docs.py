@@ -1,0 +1,67 @@
+"""What the documents name exists, and what is generated is up to date."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import COMMANDS
+from moos.checkpoint import DEFAULT_DIRECTORY, read_checkpoint
+from moos.config import load_config
+from moos.schema import annotation_schema
+from moos.training_config import TrainingConfig
+from pipelines.config import CompressConfig
+from pipelines.config_reference import build_reference
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_loads(path):
+    if path.name.startswith("train."):
+        load_config(TrainingConfig, path, ["base=base"])
+    else:
+        load_config(CompressConfig, path, ["input.path=docs", "output.path=out"])
+
+
+def test_the_config_reference_is_what_the_models_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    written = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    assert written == build_reference(), "run `make config-reference`"
+
+
+def test_every_key_of_the_config_is_described():
+    bare = re.findall(r"^\| `([^`]+)` \| `[^`]*` \|  \|$", build_reference(), flags=re.MULTILINE)
+    assert bare == []
+
+
+def test_every_file_that_the_readme_names_exists():
+    named = set(re.findall(r"\b(?:configs|moos|pipelines|jobs)/[\w./-]+\w", README))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_command_that_the_readme_names_exists():
+    named = set(re.findall(r"\bmoos (\w+) (?:configs|input|output|out|OUTPUT|checkpoint)", README))
+    assert named <= set(COMMANDS)
+    modules = set(re.findall(r"python -m (jobs\.\w+)", README))
+    assert modules == {"jobs.train"}
+
+
+def test_the_readme_describes_every_added_column():
+    for name in annotation_schema("all").names:
+        assert f"`{name}`" in README
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(README.splitlines()) <= 250
+
+
+def test_the_default_checkpoint_ships_whole_and_small():
+    checkpoint = read_checkpoint("default")
+    files = list(DEFAULT_DIRECTORY.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 30 << 20
+    assert checkpoint.moos.training
+    assert (DEFAULT_DIRECTORY / "README.md").exists()
