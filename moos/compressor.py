@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -10,33 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from moos.characters import NON_LATIN, classify
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
 from moos.document import CompressedDocument, WordTable
-from moos.engines import EncoderInput, Engine, TokenScores
+from moos.engines import Engine, TokenScores
 from moos.errors import ConfigError, DataError, MoosError
+from moos.preparation import PreparedText, prepare_text
 from moos.rendering import merge_kept_words, render
 from moos.scores import combine_scores, reduce_to_words
 from moos.selector import Selector
-from moos.tokens import TextTokenizer, Tokens, check_text
-from moos.windows import find_sentence_ends, plan_windows
-from moos.words import Words, count_tokens, cut_words, map_tokens
+from moos.tokens import TextTokenizer, check_text
+from moos.words import count_tokens
 
 GROUP_CHARS = 1 << 18
 """Characters scored together: enough to fill micro-batches, few enough to bound memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """One text cut into tokens, words and windows."""
-
-    text: str
-    tokens: Tokens
-    words: Words
-    token_words: NDArray[np.int32]
-    inputs: list[EncoderInput]
-    num_non_latin_chars: int
 
 
 class Compressor:
@@ -59,9 +45,6 @@ class Compressor:
         self.tokenizer = tokenizer
         self.engine = engine
         self._unknown_id = -1 if tokenizer.unknown_id is None else tokenizer.unknown_id
-        self._window_tokens = (
-            scoring.max_length - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids)
-        )
 
     @classmethod
     def load(
@@ -164,37 +147,23 @@ class Compressor:
         errors = [_text_error(text) for text in texts]
         sound = [text for text, error in zip(texts, errors, strict=True) if error is None]
         tokens = self.tokenizer.tokenize(sound)
-        parts = [self._prepare(*pair) for pair in zip(sound, tokens, strict=True)]
+        parts = [
+            prepare_text(
+                *pair,
+                self.tokenizer,
+                max_length=self.scoring.max_length,
+                context_tokens=self.scoring.context_tokens,
+            )
+            for pair in zip(sound, tokens, strict=True)
+        ]
         scores = iter(self.engine.score([item for part in parts for item in part.inputs]))
         selected = iter(
             [self._select(part, [next(scores) for _ in part.inputs], selector) for part in parts]
         )
         return [next(selected) if error is None else error for error in errors]
 
-    def _prepare(self, text: str, tokens: Tokens) -> _Prepared:
-        classes = classify(text)
-        words = cut_words(text, classes)
-        token_words = map_tokens(tokens, words)
-        windows = plan_windows(
-            token_words,
-            find_sentence_ends(classes, words, token_words),
-            max_tokens=self._window_tokens,
-            context_tokens=self.scoring.context_tokens,
-        )
-        prefix, suffix = self.tokenizer.prefix_ids, self.tokenizer.suffix_ids
-        inputs = [
-            EncoderInput(
-                np.concatenate([prefix, tokens.ids[w.start : w.end], suffix]).astype(np.int32),
-                len(prefix) + w.own_start - w.start,
-                len(prefix) + w.own_end - w.start,
-            )
-            for w in windows
-        ]
-        num_non_latin = int(np.count_nonzero(classes & NON_LATIN))
-        return _Prepared(text, tokens, words, token_words, inputs, num_non_latin)
-
     def _select(
-        self, part: _Prepared, scores: list[TokenScores], selector: Selector
+        self, part: PreparedText, scores: list[TokenScores], selector: Selector
     ) -> CompressedDocument | DataError:
         probability = _concatenate([item.preserve_probability for item in scores])
         outlier = _concatenate([item.outlier_score for item in scores])

@@ -17,12 +17,11 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from moos.characters import classify
 from moos.engines import EncoderInput
 from moos.errors import DataError
+from moos.preparation import prepare_text
 from moos.tokens import TextTokenizer, check_text
-from moos.windows import find_sentence_ends, plan_windows
-from moos.words import Words, cut_words, map_tokens
+from moos.words import Words
 
 # The standard library's \s agrees with str.split, by which teachers count words; regex's does not.
 _SPACED_WORD = re.compile(r"\S+")
@@ -180,27 +179,10 @@ def prepare_inputs(
         tokenizer: The encoder's.
         max_length: Most tokens per window, special tokens included.
     """
-    prefix, suffix = tokenizer.prefix_ids, tokenizer.suffix_ids
     prepared = []
     all_tokens = tokenizer.tokenize([document.text for document in documents])
     for document, tokens in zip(documents, all_tokens, strict=True):
-        classes = classify(document.text)
-        words = cut_words(document.text, classes)
-        token_words = map_tokens(tokens, words)
-        windows = plan_windows(
-            token_words,
-            find_sentence_ends(classes, words, token_words),
-            max_tokens=max_length - len(prefix) - len(suffix),
-        )
-        inputs = [
-            EncoderInput(
-                np.concatenate([prefix, tokens.ids[w.start : w.end], suffix]).astype(np.int32),
-                len(prefix),
-                len(prefix) + w.end - w.start,
-            )
-            for w in windows
-        ]
-        prepared.append(
-            LabelledInputs(document.domain, inputs, token_words, label_words(document, words))
-        )
+        part = prepare_text(document.text, tokens, tokenizer, max_length=max_length)
+        labels = label_words(document, part.words)
+        prepared.append(LabelledInputs(document.domain, part.inputs, part.token_words, labels))
     return prepared

@@ -30,7 +30,7 @@ from pipelines.executors import (
     work_on_ray,
 )
 from pipelines.finish import achieved_rate, build_manifest, finish_run
-from pipelines.plan import Plan, plan_run
+from pipelines.plan import Plan, check_places, plan_run
 from pipelines.progress import ProgressReport
 from pipelines.report import write_report
 from pipelines.run_state import SUCCESS, RunState, sign_run
@@ -80,9 +80,10 @@ def prepare_compress(config: CompressConfig) -> PreparedRun:
         raise ConfigError(f"selection.budget_tokenizer: {error}") from error
     output = Storage(config.output.path, config.output.storage_options)
     state = RunState(output, sign_run(config, checkpoint, scoring))
+    check_places(config.input, output)
+    state.check_owner()
     plan = plan_run(config, state.read_schema())
     _check_columns(config, plan.input_schema)
-    state.check_owner()
     return PreparedRun(
         config, checkpoint, scoring, output, state, plan, state.read_done(plan.splits)
     )

@@ -59,6 +59,7 @@ def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> P
     """
     settings = config.input
     output = Storage(config.output.path, config.output.storage_options)
+    check_places(settings, output)
     filesystem = Storage(settings.paths[0], settings.storage_options).filesystem
     sources = _list_readable(settings, output)
     kinds = {file_kind(source.relative): source for source in sources}
@@ -79,7 +80,12 @@ def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> P
     return Plan(splits, len(sources), schema)
 
 
-def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
+def check_places(settings: InputConfig, output: Storage) -> None:
+    """Refuse an input that lies under the output.
+
+    Raises:
+        ConfigError: As said.
+    """
     for path in settings.paths:
         place = Storage(path, settings.storage_options)
         same = type(place.filesystem) is type(output.filesystem)
@@ -88,6 +94,9 @@ def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
                 f"input.path={path!r} lies under output.path={output.url!r}; "
                 "give the output a directory of its own"
             )
+
+
+def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
     sources = list_sources(settings.paths, settings.storage_options, excluded=output.root)
     readable = [source for source in sources if file_kind(source.relative) is not None]
     ignored = [source.relative for source in sources if file_kind(source.relative) is None]

@@ -67,6 +67,7 @@ def finish(process) -> dict:
     except subprocess.TimeoutExpired:
         pytest.fail(f"not done after {DEADLINE_S} s: {process.log.read_text()[-2000:]}")
     assert process.returncode == 0, process.log.read_text()[-3000:]
+    assert out.count(b"\n") == 1, out.decode()[-2000:]
     (line,) = out.decode().splitlines()
     return json.loads(line)
 
