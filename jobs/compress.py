@@ -7,6 +7,7 @@ Run the same command again to resume. Exit codes: 0 complete, 1 incomplete (run 
 usage, 3 complete but too many records quarantined, or a damaged file.
 """
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +28,16 @@ def run(config: CompressConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.compress import describe_plan, prepare_compress, run_compress
 
-    return describe_plan(prepare_compress(config)) if dry_run else run_compress(config)
+    if dry_run:
+        return describe_plan(prepare_compress(config))
+    # Ray prints what its processes say to stdout, some of it when it leaves; the summary stands
+    # there alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return run_compress(config)
+        finally:
+            if config.executor == "ray" and "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,8 @@ from fsspec.implementations.local import LocalFileSystem
 from moos.errors import ConfigError
 
 _GLOB = frozenset("*?[")
+TEMPORARY = ".tmp"
+"""Ending of a file that is being written; one that stays was left by a killed process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,14 @@ class Storage:
             self.filesystem.pipe_file(path, data)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+        temporary = f"{path}.{secrets.token_hex(4)}{TEMPORARY}"
         try:
             with open(temporary, "wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
+            _sync_directory(os.path.dirname(path))
         except BaseException:
             if os.path.exists(temporary):
                 os.unlink(temporary)
@@ -174,6 +177,15 @@ def describe_file(storage_filesystem: fsspec.AbstractFileSystem, path: str) -> t
 def is_below(path: str, parent: str) -> bool:
     """True if `path` is `parent` or lies under it; both are filesystem paths."""
     return f"{path.rstrip('/')}/".startswith(f"{parent.rstrip('/')}/")
+
+
+def _sync_directory(path: str) -> None:
+    """Make a rename survive a power cut, where the system can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fixed_part(path: str) -> str:

@@ -148,7 +148,7 @@ def run_compress(config: CompressConfig) -> dict[str, Any]:
     done = {**run.done, **worked}
     manifest = build_manifest(run.state, run.plan.splits, done)
     write_report(run.output, manifest, config.input.text_column)
-    finish_run(run.output, manifest)
+    finish_run(run.state, manifest)
     summary = _summarise(run, manifest, worked, time.monotonic() - began)
     run.state.note_event("finished", **summary)
     return summary

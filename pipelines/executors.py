@@ -6,6 +6,7 @@ Both call `SplitWorker.work`; they differ in who calls it.
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ WAVE_SPLITS = 2000
 
 AUTO_CPUS = 4
 """Most CPUs that `auto` gives a replica: beyond it a small model gains little per core."""
+
+
+_EXCEPTION_LINE = re.compile(r"(?!ray\.)[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +246,11 @@ def _poller(board: Any, progress: ProgressReport) -> Callable[[], None]:
 
 
 def _root_message(error: BaseException) -> str:
-    """The innermost cause's last line: Ray wraps errors in tracebacks of several processes."""
-    cause: BaseException = error
-    while (deeper := getattr(cause, "cause", None) or cause.__cause__) is not None:
-        cause = deeper
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-    return lines[-1] if lines else type(cause).__name__
+    """The innermost cause in one line: Ray wraps errors in tracebacks of several processes.
+
+    A traceback begins with the innermost cause, and an exception's own line is not indented.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    causes = [line for line in lines if _EXCEPTION_LINE.match(line)]
+    found = (causes or lines[-1:] or [type(error).__name__])[0]
+    return found.removeprefix("moos.errors.MoosError: ")

@@ -8,7 +8,7 @@ from typing import Any
 
 from moos import __version__
 from moos.splits import InputSplit
-from moos.storage import Storage
+from moos.storage import TEMPORARY
 from pipelines.run_state import (
     CONTRACT_VERSION,
     MANIFEST,
@@ -64,11 +64,12 @@ def achieved_rate(counts: SplitCounts) -> float:
     return counts.kept_tokens / counts.tokens if counts.tokens else 1.0
 
 
-def finish_run(output: Storage, manifest: Mapping[str, Any]) -> None:
+def finish_run(state: RunState, manifest: Mapping[str, Any]) -> None:
     """Write the manifest, remove what it does not name, and say `_SUCCESS` last.
 
     `_SUCCESS` holds the manifest's hash, so one left over from an earlier run counts for nothing.
     """
+    output = state.output
     data = dump_json(manifest)
     digest = hashlib.sha256(data).hexdigest()
     output.put(MANIFEST, data)
@@ -77,4 +78,8 @@ def finish_run(output: Storage, manifest: Mapping[str, Any]) -> None:
         for name in output.list(directory):
             if f"{directory}/{name}" not in counted:
                 output.remove(f"{directory}/{name}")
+    for directory in ("", "_run", state.done_directory):
+        for name in output.list(directory):
+            if name.endswith(TEMPORARY):
+                output.remove(f"{directory}/{name}".lstrip("/"))
     output.put(SUCCESS, f"{digest}\n".encode())

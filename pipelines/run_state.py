@@ -87,7 +87,7 @@ class RunState:
         """Name the state; reads and writes nothing."""
         self.output = output
         self.signature = dict(signature)
-        self._done = f"_run/done/{signature_id(signature)}"
+        self.done_directory = f"_run/done/{signature_id(signature)}"
 
     def check_owner(self) -> None:
         """Refuse an output that another run, or somebody else, began.
@@ -157,7 +157,7 @@ class RunState:
 
     def write_done(self, record: Mapping[str, Any]) -> None:
         """Commit a split: from here on, the objects that its record names count."""
-        self.output.put(f"{self._done}/{record['split']}.json", dump_json(record))
+        self.output.put(f"{self.done_directory}/{record['split']}.json", dump_json(record))
 
     def read_done(self, splits: Iterable[InputSplit]) -> dict[str, dict[str, Any]]:
         """The valid done records by split id.
@@ -165,10 +165,11 @@ class RunState:
         Valid are those whose source is still what was planned, and whose objects are still there:
         a file that vanished from the input had its objects removed, and may come back.
         """
-        listed = set(self.output.list(self._done))
+        listed = set(self.output.list(self.done_directory))
         wanted = [split for split in splits if f"{split.id}.json" in listed]
         with ThreadPoolExecutor(16) as threads:
-            contents = threads.map(lambda s: self.output.get(f"{self._done}/{s.id}.json"), wanted)
+            paths = [f"{self.done_directory}/{split.id}.json" for split in wanted]
+            contents = threads.map(self.output.get, paths)
             records = {
                 split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)
             }

@@ -97,10 +97,17 @@ def test_one_process_uses_the_cpus_it_may_use():
 
 
 def test_the_innermost_cause_is_told_in_one_line():
-    inner = ValueError("Traceback ...\n  line\nValueError: bad split\n")
-    outer = RuntimeError("wrapped")
-    outer.__cause__ = inner
-    assert _root_message(outer) == "ValueError: bad split"
+    traceback = """ray::MapWorker() (pid=1)
+  File "work.py", line 1, in work
+OSError: [Errno 28] No space left on device
+
+The above exception was the direct cause of the following exception:
+
+ray::MapWorker() (pid=1)
+ray.exceptions.UserCodeException: UDF failed to process a data block.
+"""
+    assert _root_message(RuntimeError(traceback)) == "OSError: [Errno 28] No space left on device"
+    assert _root_message(RuntimeError("The actor died.\nIt was killed.")) == "It was killed."
     assert _root_message(KeyError()) == "KeyError"
 
 

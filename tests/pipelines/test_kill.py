@@ -10,14 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from moos.config import load_config
+from pipelines.compress import run_compress
+from pipelines.config import CompressConfig
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 150
 
 
-@pytest.fixture
-def many_documents(write_jsonl, documents):
-    """A file of a few hundred splits, so that there is time to kill."""
-    return write_jsonl("docs.jsonl", [*documents(1500), b"nope", *documents(1500, 1500)])
+SPLITS = ("input.split_bytes=2KiB", "max_quarantined=1")
+
+
+@pytest.fixture(scope="module")
+def many_documents(tmp_path_factory, documents):
+    """A file of many splits, so that there is time to kill."""
+    path = tmp_path_factory.mktemp("many") / "docs.jsonl"
+    lines = [json.dumps(record).encode() for record in documents(1200)]
+    path.write_bytes(b"\n".join([*lines[:600], b"nope", *lines[600:]]) + b"\n")
+    return path
 
 
 @pytest.fixture
@@ -31,10 +41,9 @@ def start(tiny_checkpoint, tmp_path):
             f"input.path={source}",
             f"output.path={output}",
             f"checkpoint={tiny_checkpoint}",
-            "input.split_bytes=2KiB",
+            *SPLITS,
             "pool.cpus_per_replica=1",
             "pool.gpus_per_replica=0",
-            "max_quarantined=1",
             *overrides,
         )
         process = subprocess.Popen(
@@ -125,28 +134,27 @@ def replicas(process) -> list[int]:
     return [pid for pid in descendants(process.pid) if name in command_line(pid)]
 
 
-@pytest.fixture
-def uninterrupted(compress, many_documents, tmp_path, snapshot):
+@pytest.fixture(scope="module")
+def uninterrupted(many_documents, tiny_checkpoint, snapshot):
     """What a run that nobody disturbs leaves behind."""
-    output = tmp_path / "uninterrupted"
-    summary = compress(many_documents, output, "input.split_bytes=2KiB", "max_quarantined=1")
-    assert summary["splits"] > 150
+    output = many_documents.parent / "uninterrupted"
+    overrides = (
+        f"input.path={many_documents}",
+        f"output.path={output}",
+        f"checkpoint={tiny_checkpoint}",
+        "executor=local",
+        "pool.cpus_per_replica=1",
+        *SPLITS,
+    )
+    assert run_compress(load_config(CompressConfig, None, overrides))["splits"] > 90
     return snapshot(output)
-
-
-def check_resumed(summary, done, times_now, output, snapshot, uninterrupted):
-    assert summary["documents"] == 3000
-    assert summary["splits_resumed"] == len(done)
-    # What was done before the kill was not done again.
-    assert done.items() <= times_now.items()
-    assert snapshot(output) == uninterrupted
 
 
 def test_a_killed_run_is_resumed_to_the_same_bytes(
     start, many_documents, tmp_path, snapshot, done_times, uninterrupted
 ):
     output = tmp_path / "out"
-    for at_least in (5, 60):
+    for at_least in (3, 30):
         process = start(many_documents, output, "executor=local")
         wait_for(lambda n=at_least: done_splits(output) >= n, process)
         process.kill()
@@ -154,36 +162,34 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(
         done = done_times(output)
         assert not (output / "_SUCCESS").exists()
     summary = finish(start(many_documents, output, "executor=local"))
-    check_resumed(summary, done, done_times(output), output, snapshot, uninterrupted)
+    assert summary["documents"] == 1200
+    assert summary["splits_resumed"] == len(done)
+    assert done.items() <= done_times(output).items()  # what was done was not done again
+    assert snapshot(output) == uninterrupted
 
 
 @pytest.mark.ray
-def test_a_driver_killed_on_ray_is_resumed_to_the_same_bytes(
+def test_a_run_on_ray_survives_a_killed_driver_and_a_killed_replica(
     start, many_documents, tmp_path, snapshot, done_times, uninterrupted
 ):
     output = tmp_path / "out"
-    overrides = ("executor=ray", "pool.replicas=2")
-    process = start(many_documents, output, *overrides)
-    wait_for(lambda: done_splits(output) >= 10, process)
+    on_ray = ("executor=ray", "pool.replicas=2")
+    process = start(many_documents, output, *on_ray)
+    wait_for(lambda: done_splits(output) >= 5, process)
     family = descendants(process.pid)
     process.kill()
     process.wait()
-    # The replicas outlive their driver for a moment: a resumed run must not depend on that.
+    # Replicas outlive their driver for a moment and may commit a split more.
     for pid in family:
         kill(pid)
     done = done_times(output)
     assert not (output / "_SUCCESS").exists()
-    summary = finish(start(many_documents, output, *overrides))
-    check_resumed(summary, done, done_times(output), output, snapshot, uninterrupted)
 
-
-@pytest.mark.ray
-def test_a_run_survives_a_killed_replica(
-    start, many_documents, tmp_path, snapshot, uninterrupted
-):
-    output = tmp_path / "out"
-    process = start(many_documents, output, "executor=ray", "pool.replicas=2")
-    wait_for(lambda: done_splits(output) >= 10, process)
+    process = start(many_documents, output, *on_ray)
+    wait_for(lambda: done_splits(output) >= len(done) + 5, process)
     kill(wait_for(lambda: replicas(process), process)[0])
-    assert finish(process)["documents"] == 3000
+    summary = finish(process)
+    assert summary["documents"] == 1200
+    assert summary["splits_resumed"] == len(done)
+    assert done.items() <= done_times(output).items()
     assert snapshot(output) == uninterrupted
