@@ -53,7 +53,9 @@ PROTECTED_CLASSES: dict[ProtectedClass, tuple[ProtectedPattern, ...]] = {
     ),
     "identifiers": (
         _pattern(r"\p{N}(?:(?<=\p{L}\p{N})|(?=\p{L}))"),  # letters and digits mixed
-        _pattern(r"_(?<=[\p{L}\p{N}]_)(?=[\p{L}\p{N}]) | __\w++", "_"),  # snake_case, __dunder__
+        # snake_case, __dunder__, T_V_: underscores with letters, but no line of them
+        _pattern(r"[\p{L}\p{N}]_", "_", flags=regex.REVERSE),
+        _pattern(r"(?<!_)_++[\p{L}\p{N}]\w*+", "_"),
         _pattern(r"\p{Lu}(?<=\p{Ll}\p{Lu})"),  # camelCase
         _pattern(r"\.(?<=[\p{L}\p{N}_]{2}\.)(?=[\p{L}_][\p{L}\p{N}_])", "."),  # dotted.name
         _pattern(  # /absolute, ./relative and ~/home paths, and those with two slashes or more

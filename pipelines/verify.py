@@ -92,8 +92,7 @@ class RowChecker:
         if abs(row["rate"] - rate) > 1e-6:
             yield f"rate is {row['rate']}, num_kept_tokens / num_tokens is {rate:.6f}"
         budget = self._selector.budget(num_tokens)
-        # A text without words is kept whole, whatever the budget.
-        over = budget is not None and num_kept > budget and len(words) > 0
+        over = budget is not None and num_kept > budget
         if over != row["over_budget"]:
             yield f"over_budget is {row['over_budget']} with {num_kept} tokens kept of {budget}"
         protected = self._selector.protected(text, words)

@@ -69,9 +69,7 @@ def test_jsonl_to_parquet_infers_types_and_keeps_the_rest_as_raw_json(
     assert_sound(tmp_path / "out")
 
 
-def test_jsonl_to_jsonl_leaves_the_inputs_own_characters_untouched(
-    compress, write_jsonl, tmp_path
-):
+def test_jsonl_to_jsonl_leaves_the_inputs_own_characters_untouched(compress, write_jsonl, tmp_path):
     own = [
         b'{"text":"One two three.","x":1.50 , "big": 123456789012345678901234567890}',
         '{ "text" : "caf\u00e9 \\u00e9 a\u2028b", "text2": "\\ud800" }'.encode(),
@@ -102,7 +100,9 @@ def typed_table():
             "day": pa.array([date(2020, 1, 1), None] * 2 + [None], pa.date32()),
             "clock": pa.array([time(1, 2, 3, 4)] * 5, pa.time64("us")),
             "span": pa.array([timedelta(days=1, microseconds=5)] * 5, pa.duration("us")),
-            "price": pa.array([Decimal("1.10"), None, Decimal("-0.01")] + [None] * 2, pa.decimal128(9, 2)),
+            "price": pa.array(
+                [Decimal("1.10"), None, Decimal("-0.01")] + [None] * 2, pa.decimal128(9, 2)
+            ),
             "nested": pa.array([[{"k": [1]}], [], None, [None], [{"k": None}]]),
             "map": pa.array([[("a", 1)], [], None, [], []], pa.map_(pa.string(), pa.int32())),
             "kind": pa.array(["x", "y", "x", None, "y"]).dictionary_encode(),
@@ -206,7 +206,10 @@ def test_annotations(compress, write_jsonl, documents, tmp_path, read_rows, form
     out = tmp_path / "out"
     compress(source, out, f"output.format={form}", f"output.annotations={annotations}")
     for row in read_rows(out):
-        assert list(row)[-len(annotation_schema(annotations).names) :] == annotation_schema(annotations).names
+        assert (
+            list(row)[-len(annotation_schema(annotations).names) :]
+            == annotation_schema(annotations).names
+        )
         if annotations == "none":
             assert "kept_words" not in row
             continue
@@ -214,7 +217,9 @@ def test_annotations(compress, write_jsonl, documents, tmp_path, read_rows, form
         text = "".join(row["text"][word["start"] : word["end"]] for word in kept)
         squeezed = "".join(row["compressed_text"].split())
         assert "".join(text.split()) == squeezed
-        assert ("kept" in row["kept_words"][0] if row["text"] else True) == (annotations == "all" or not row["text"])
+        assert ("kept" in row["kept_words"][0] if row["text"] else True) == (
+            annotations == "all" or not row["text"]
+        )
     assert_sound(out)
 
 
@@ -350,9 +355,7 @@ def test_the_share_of_quarantined_records_decides_the_exit_code(
     compress, write_jsonl, documents, tmp_path, caplog, limit, exit_code
 ):
     source = write_jsonl("docs.jsonl", [*documents(8), b"nope", {"id": "x", "text": None}])
-    summary = compress(
-        source, tmp_path / "out", f"max_quarantined={limit}", "input.id_column=id"
-    )
+    summary = compress(source, tmp_path / "out", f"max_quarantined={limit}", "input.id_column=id")
     assert (summary["exit_code"], summary["quarantined"]) == (exit_code, 2)
     assert (tmp_path / "out/_SUCCESS").exists()
     assert "docs.jsonl at" in caplog.text
@@ -396,7 +399,9 @@ def test_a_quarantined_record_can_be_repaired_from_its_raw_bytes(
 def test_every_selection_keeps_the_promises_that_verify_checks(
     compress, write_jsonl, documents, tmp_path, selection
 ):
-    hostile = [{"text": text} for text in ("", " \n\t ", "word", "!?...", "\u4f60\u597d 3.5", "\x00")]
+    hostile = [
+        {"text": text} for text in ("", " \n\t ", "word", "!?...", "\u4f60\u597d 3.5", "\x00")
+    ]
     source = write_jsonl("docs.jsonl", [*documents(10), *hostile])
     assert compress(source, tmp_path / "out", *selection)["documents"] == 16
     assert_sound(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Real processes, really killed: `kill -9` on a driver or a replica, then the same command again."""
+"""Real processes, really killed: `kill -9` on a driver or a replica, then the same command."""
 
 import json
 import os
@@ -25,8 +25,8 @@ SPLITS = ("input.split_bytes=2KiB", "max_quarantined=1")
 def many_documents(tmp_path_factory, documents):
     """A file of many splits, so that there is time to kill."""
     path = tmp_path_factory.mktemp("many") / "docs.jsonl"
-    lines = [json.dumps(record).encode() for record in documents(1200)]
-    path.write_bytes(b"\n".join([*lines[:600], b"nope", *lines[600:]]) + b"\n")
+    lines = [json.dumps(record).encode() for record in documents(800)]
+    path.write_bytes(b"\n".join([*lines[:400], b"nope", *lines[400:]]) + b"\n")
     return path
 
 
@@ -146,7 +146,7 @@ def uninterrupted(many_documents, tiny_checkpoint, snapshot):
         "pool.cpus_per_replica=1",
         *SPLITS,
     )
-    assert run_compress(load_config(CompressConfig, None, overrides))["splits"] > 90
+    assert run_compress(load_config(CompressConfig, None, overrides))["splits"] > 60
     return snapshot(output)
 
 
@@ -154,15 +154,14 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(
     start, many_documents, tmp_path, snapshot, done_times, uninterrupted
 ):
     output = tmp_path / "out"
-    for at_least in (3, 30):
-        process = start(many_documents, output, "executor=local")
-        wait_for(lambda n=at_least: done_splits(output) >= n, process)
-        process.kill()
-        process.wait()
-        done = done_times(output)
-        assert not (output / "_SUCCESS").exists()
+    process = start(many_documents, output, "executor=local")
+    wait_for(lambda: done_splits(output) >= 10, process)
+    process.kill()
+    process.wait()
+    done = done_times(output)
+    assert not (output / "_SUCCESS").exists()
     summary = finish(start(many_documents, output, "executor=local"))
-    assert summary["documents"] == 1200
+    assert summary["documents"] == 800
     assert summary["splits_resumed"] == len(done)
     assert done.items() <= done_times(output).items()  # what was done was not done again
     assert snapshot(output) == uninterrupted
@@ -189,7 +188,7 @@ def test_a_run_on_ray_survives_a_killed_driver_and_a_killed_replica(
     wait_for(lambda: done_splits(output) >= len(done) + 5, process)
     kill(wait_for(lambda: replicas(process), process)[0])
     summary = finish(process)
-    assert summary["documents"] == 1200
+    assert summary["documents"] == 800
     assert summary["splits_resumed"] == len(done)
     assert done.items() <= done_times(output).items()
     assert snapshot(output) == uninterrupted

@@ -1,4 +1,4 @@
-"""What can be read is a row; what cannot is kept raw, with its reason; bad files are no bad disks."""
+"""What can be read is a row; what cannot is kept raw, with its reason; bad file, or bad disk."""
 
 import gzip
 import io

@@ -161,7 +161,10 @@ def test_a_dropped_protected_word(output):
     spans = []
     for span in rows[0]["kept_spans"]:
         if span["start"] <= at < span["end"]:
-            spans += [{"start": span["start"], "end": at - 1}, {"start": at + 4, "end": span["end"]}]
+            spans += [
+                {"start": span["start"], "end": at - 1},
+                {"start": at + 4, "end": span["end"]},
+            ]
         else:
             spans.append(span)
     output.change(0, kept_spans=[span for span in spans if span["start"] < span["end"]])
@@ -323,9 +326,7 @@ def test_without_its_source_an_output_is_checked_by_itself(
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
-def test_a_value_changed_behind_parquet_input_is_found(
-    compress, write_parquet, tmp_path, form
-):
+def test_a_value_changed_behind_parquet_input_is_found(compress, write_parquet, tmp_path, form):
     source = write_parquet("docs.parquet", {"id": [1, 2], "text": ["One two.", "Three."]})
     compress(source, tmp_path / "out", f"output.format={form}")
     output = Output(tmp_path / "out")

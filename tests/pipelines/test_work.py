@@ -272,10 +272,10 @@ def test_how_a_run_is_worked_may_change(compress, write_jsonl, documents, tmp_pa
     assert compress(source, tmp_path / "out", override)["splits_resumed"] == 1
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "data/precious.parquet", "quarantine/x", "src/main.py"])
-def test_a_directory_of_somebody_else_is_refused(
-    compress, write_jsonl, documents, tmp_path, name
-):
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "data/precious.parquet", "quarantine/x", "src/main.py"]
+)
+def test_a_directory_of_somebody_else_is_refused(compress, write_jsonl, documents, tmp_path, name):
     source = write_jsonl("docs.jsonl", documents(5))
     stranger = tmp_path / "out" / name
     stranger.parent.mkdir(parents=True)
