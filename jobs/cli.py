@@ -89,7 +89,9 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
     except (ConfigError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except MoosError as error:
+    except (MoosError, OSError) as error:
+        # A full disk or a lost connection is nobody's config; what is committed stays committed.
+        logging.getLogger(__name__).debug("where it failed", exc_info=error)
         print(f"error: {error}{resume_hint}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
