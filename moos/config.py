@@ -4,6 +4,7 @@ Imports pydantic only: reading a config must load neither torch nor Ray.
 """
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -129,16 +130,45 @@ class WindowConfig(ConfigModel):
     """Neighbouring tokens on each side that the encoder sees but that are not scored."""
 
 
-def describe_errors(error: ValidationError) -> str:
-    """One line per problem: the dotted key, what is wrong, and the value seen."""
+def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) -> str:
+    """One line per problem: the dotted key, what is wrong, the value seen, and a likely remedy."""
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(config)"
         message = problem["msg"].removeprefix("Value error, ")
         value = problem["input"]
         seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
-        lines.append(f"  {key}: {message}{seen}")
+        hint = ""
+        location = [str(part) for part in problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            hint = _suggest(cls, location)
+        if problem["type"] == "missing":
+            key = ".".join([*location, *_required(_model_at(cls, location))])
+            message = "this key is required"
+        lines.append(f"  {key}: {message}{seen}{hint}")
     return "\n".join(lines)
+
+
+def _suggest(cls: type[BaseModel] | None, location: list[str]) -> str:
+    """The key that was probably meant, where one is close."""
+    parent = _model_at(cls, location[:-1])
+    close = get_close_matches(location[-1], list(parent.model_fields) if parent else [], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _model_at(cls: type[BaseModel] | None, location: list[str]) -> type[BaseModel] | None:
+    """The model that holds the keys below a place, or None where there is none."""
+    for name in location:
+        field = None if cls is None else cls.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        cls = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return cls
+
+
+def _required(cls: type[BaseModel] | None) -> list[str]:
+    """The first key that a model cannot do without, if it has one."""
+    fields = {} if cls is None else cls.model_fields
+    return [name for name, field in fields.items() if field.is_required()][:1]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -201,4 +231,4 @@ def load_config(
         return cls.model_validate(tree)
     except ValidationError as error:
         name = f"config {path}" if path is not None else "the config"
-        raise ConfigError(f"{name} is not valid:\n{describe_errors(error)}") from error
+        raise ConfigError(f"{name} is not valid:\n{describe_errors(error, cls)}") from error

@@ -149,8 +149,8 @@ def test_what_cannot_work_is_exit_code_2_and_named_before_anything_is_written(
 def test_a_missing_input_and_output_are_named(moos):
     result = moos("compress")
     assert (result.code, result.out) == (2, "")
-    assert "input: Field required" in result.err
-    assert "output: Field required" in result.err
+    assert "input.path: this key is required" in result.err
+    assert "output.path: this key is required" in result.err
 
 
 def test_a_checkpoint_with_three_labels_is_exit_code_2(moos, arguments, copy_checkpoint):

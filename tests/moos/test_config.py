@@ -220,3 +220,8 @@ def test_a_config_does_not_change():
 @pytest.mark.parametrize("model", [SelectionConfig, ScoringConfig, WindowConfig])
 def test_every_key_says_what_it_is(model):
     assert all(field.description for field in model.model_fields.values())
+
+
+def test_a_misspelt_key_is_answered_with_the_one_that_was_meant():
+    with pytest.raises(ConfigError, match=r"rat: Extra inputs .*did you mean 'rate'"):
+        load_config(SelectionConfig, overrides=["rat=0.5"])
