@@ -74,7 +74,7 @@ class ProgressReport:
         elapsed = time.monotonic() - self._began
         share = min(1.0, (self._done + worked) / self._planned)
         left = max(0, self._planned - self._done - worked)
-        eta = f"{_duration(left * elapsed / worked)} left" if worked else "waiting for replicas"
+        eta = f"{_duration(left * elapsed / worked)} left" if worked else "starting"
         rate = total["kept_tokens"] / total["tokens"] if total["tokens"] else 0.0
         quarantined = f", {total['quarantined']:,} quarantined" if total["quarantined"] else ""
         return share, (

@@ -56,7 +56,7 @@ def test_before_the_first_news_it_waits():
     share, line = ProgressReport(100, 50).describe()
     assert share == 0.5
     assert "0 documents" in line
-    assert line.endswith("waiting for replicas")
+    assert line.endswith("starting")
 
 
 def test_nothing_to_do_is_no_division_by_zero():
