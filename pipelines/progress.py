@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 logger = logging.getLogger(__name__)
 
-LOG_EVERY_S = 10.0
+LOG_EVERY_S = 5.0
 REFRESH_EVERY_S = 0.5
 
 

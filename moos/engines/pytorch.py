@@ -10,6 +10,7 @@ import torch
 
 from moos.checkpoint import Checkpoint, Scoring
 from moos.engines import EncoderInput, TokenScores
+from moos.errors import ModelError
 from moos.model import load_model, load_outlier_constants
 from moos.outlier import OutlierConstants, score_outliers
 
@@ -38,8 +39,13 @@ class TorchEngine:
             threads: CPU threads for torch; None leaves torch's own choice.
 
         Raises:
-            ModelError: The weights cannot be loaded.
+            ModelError: The weights cannot be loaded, or there is no such device.
         """
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError(
+                f"device={device}, but torch {torch.__version__} sees no CUDA device here; install "
+                "a CUDA build of torch, or set pool.gpus_per_replica=0 to work on CPUs"
+            )
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device)

@@ -393,3 +393,9 @@ def test_a_checkpoint_that_lost_its_directory_still_serves(make_checkpoint, tmp_
     compressor = Compressor.load(copied, device="cpu")
     shutil.rmtree(copied)
     assert compressor.compress(TEXT).num_kept_tokens > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_named_with_the_key_to_change(make_checkpoint):
+    with pytest.raises(ModelError, match=r"no CUDA device here.*pool\.gpus_per_replica=0"):
+        Compressor.load(make_checkpoint("bert"), device="cuda")
