@@ -4,8 +4,11 @@ import argparse
 import importlib
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import yaml
@@ -83,9 +86,13 @@ def print_config(config: BaseModel) -> int:
 
 
 def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "") -> int:
-    """Run a job, print its summary as one JSON line, and turn errors into exit codes."""
+    """Run a job, print its summary as one JSON line, and turn errors into exit codes.
+
+    SIGTERM, the signal of preemption, ends a job like Ctrl-C: what is committed stays committed.
+    """
     try:
-        summary = run()
+        with _terminated_as_interrupted():
+            summary = run()
     except (ConfigError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -100,6 +107,23 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
     if summary:
         print(json.dumps(summary))
     return int(summary.get("exit_code", 0))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM; only the main thread may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def set_up_logging(verbose: bool) -> None:

@@ -145,6 +145,9 @@ def run_compress(config: CompressConfig) -> dict[str, Any]:
     except MoosError as error:
         run.state.note_event("failed", error=str(error))
         raise
+    except KeyboardInterrupt:
+        run.state.note_event("interrupted")
+        raise
     done = {**run.done, **worked}
     manifest = build_manifest(run.state, run.plan.splits, done)
     write_report(run.output, manifest, config.input.text_column)

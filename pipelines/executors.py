@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +203,11 @@ def connect_ray() -> list[dict[str, float]]:
     import ray
 
     if not ray.is_initialized():
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(log_to_driver=True, logging_level=logging.WARNING, include_dashboard=False)
+        # Ray puts its own handler there, which leaves without a word about resuming.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
     nodes = ray.nodes()  # type: ignore[no-untyped-call]  # not annotated in Ray
     return [node["Resources"] for node in nodes if node["Alive"]]
 

@@ -192,3 +192,32 @@ def test_a_run_on_ray_survives_a_killed_driver_and_a_killed_replica(
     assert summary["splits_resumed"] == len(done)
     assert done.items() <= done_times(output).items()
     assert snapshot(output) == uninterrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_preempted_run_says_how_to_resume_and_exits_1(
+    start, many_documents, tmp_path, snapshot, done_times, uninterrupted, number
+):
+    output = tmp_path / "out"
+    process = start(many_documents, output, "executor=local")
+    wait_for(lambda: done_splits(output) >= 10, process)
+    process.send_signal(number)
+    assert process.wait(DEADLINE_S) == 1
+    assert "run the same command again to resume" in process.log.read_text()
+    events = (output / "_run" / "events.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in events] == ["began", "interrupted"]
+    done = done_times(output)
+    finish(start(many_documents, output, "executor=local"))
+    assert done.items() <= done_times(output).items()
+    assert snapshot(output) == uninterrupted
+
+
+@pytest.mark.ray
+def test_a_run_preempted_on_ray_exits_1(start, many_documents, tmp_path):
+    output = tmp_path / "out"
+    process = start(many_documents, output, "executor=ray")
+    wait_for(lambda: done_splits(output) >= 1, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_S) == 1
+    assert "run the same command again to resume" in process.log.read_text()
+    assert not (output / "_SUCCESS").exists()
