@@ -1,0 +1,89 @@
+"""Input and output in a bucket, on a server of the test's own."""
+
+import json
+import logging
+
+import moto.server
+import pytest
+import s3fs
+
+SECRET = "not-to-be-seen-anywhere"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint, monkeypatch):
+    """An empty bucket: its filesystem and the overrides that lead there."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    filesystem = s3fs.S3FileSystem(endpoint_url=endpoint, use_listings_cache=False)
+    filesystem.call_s3("create_bucket", Bucket="corpus")
+    yield filesystem
+    for path in filesystem.find("corpus"):
+        filesystem.rm_file(path)
+    filesystem.call_s3("delete_bucket", Bucket="corpus")
+
+
+@pytest.fixture
+def options(endpoint):
+    """Overrides of both places."""
+    value = json.dumps({"endpoint_url": endpoint})
+    return (f"input.storage_options={value}", f"output.storage_options={value}")
+
+
+def test_a_bucket_gives_the_same_bytes_as_a_disk(
+    bucket, options, compress, write_jsonl, documents, tmp_path
+):
+    source = write_jsonl("docs/a.jsonl", [*documents(40), b"nope"])
+    bucket.put_file(str(source), "corpus/docs/a.jsonl")
+    splits = ("input.split_bytes=2KiB", "max_quarantined=1")
+    on_disk = compress(source.parent, tmp_path / "out", *splits)
+    summary = compress("s3://corpus/docs", "s3://corpus/out", *splits, *options)
+    assert summary["documents"] == on_disk["documents"] == 40
+    for directory in ("data", "quarantine"):
+        local = {path.name: path.read_bytes() for path in (tmp_path / "out" / directory).glob("*")}
+        remote = {
+            path.rpartition("/")[2]: bucket.cat_file(path)
+            for path in bucket.ls(f"corpus/out/{directory}", detail=False)
+        }
+        assert local
+        assert remote == local
+
+
+def test_a_run_in_a_bucket_verifies_and_resumes(
+    bucket, options, endpoint, compress, write_jsonl, documents
+):
+    from pipelines.verify import verify_output
+
+    source = write_jsonl("a.jsonl", documents(20))
+    bucket.put_file(str(source), "corpus/docs/a.jsonl")
+    run = ("s3://corpus/docs", "s3://corpus/out", "input.split_bytes=1KiB", *options)
+    assert compress(*run)["splits_resumed"] == 0
+    findings = verify_output("s3://corpus/out", {"endpoint_url": endpoint})
+    assert (findings.broken, findings.documents) == ([], 20)
+    assert findings.splits_checked_against_source > 1
+    again = compress(*run)
+    assert again["splits_resumed"] == again["splits"]
+    bucket.put_file(str(write_jsonl("b.jsonl", documents(5, 20))), "corpus/docs/b.jsonl")
+    grown = compress(*run)
+    assert (grown["documents"], grown["splits_resumed"]) == (25, again["splits"])
+
+
+def test_no_secret_reaches_the_output(bucket, options, compress, write_jsonl, documents, caplog):
+    caplog.set_level(logging.DEBUG, logger="pipelines")
+    bucket.put_file(str(write_jsonl("a.jsonl", documents(3))), "corpus/docs/a.jsonl")
+    compress("s3://corpus/docs", "s3://corpus/out", *options)
+    written = b"".join(bucket.cat_file(path) for path in bucket.find("corpus/out"))
+    assert b"corpus" in written
+    assert SECRET.encode() not in written
+    assert SECRET not in caplog.text
