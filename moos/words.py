@@ -2,7 +2,7 @@
 
 Words are cut on the original text, whatever the encoder's vocabulary, in time linear in the text:
 the rules say which character is glued to the one before it, and numpy does the rest. (A regular
-expression for the same rules took seven times as long as tokenising, and ran out of memory on a
+expression for the same rules took five times as long as tokenising, and ran out of memory on a
 word of 5 MB.)
 """
 
