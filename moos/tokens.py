@@ -91,11 +91,6 @@ class TextTokenizer:
         candidates = (self._tokenizer.token_to_id(name) for name in ("<unk>", "[UNK]"))
         return next((id_ for id_ in candidates if id_ is not None), None)
 
-    @property
-    def vocabulary_size(self) -> int:
-        """Number of ids, added tokens included."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
-
     def tokenize(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokens of each text; an empty text has none.
 

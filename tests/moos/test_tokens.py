@@ -35,7 +35,6 @@ def test_the_special_tokens_around_an_input_are_found(make_checkpoint, kind, fir
     assert tokenizer.prefix_ids == [raw.token_to_id(first)]
     assert tokenizer.suffix_ids == [raw.token_to_id(last)]
     assert tokenizer.unknown_id in (raw.token_to_id("[UNK]"), raw.token_to_id("<unk>"))
-    assert tokenizer.vocabulary_size == raw.get_vocab_size()
 
 
 def test_a_tokenizer_without_special_tokens_puts_nothing_around_an_input(make_checkpoint):
