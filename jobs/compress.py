@@ -24,7 +24,9 @@ from moos.errors import ConfigError
 from pipelines.config import CompressConfig
 
 
-def run(config: CompressConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
+def run(
+    config: CompressConfig, *, dry_run: bool = False, retry_quarantined: bool = False
+) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.compress import describe_plan, prepare_compress, run_compress
 
@@ -34,7 +36,7 @@ def run(config: CompressConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
     # there alone.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            return run_compress(config)
+            return run_compress(config, retry_quarantined=retry_quarantined)
         finally:
             if config.executor == "ray" and "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
@@ -44,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
     parser = config_parser("moos compress", __doc__ or "")
     parser.add_argument("--dry-run", action="store_true", help="plan, check, write nothing")
+    parser.add_argument(
+        "--retry-quarantined",
+        action="store_true",
+        help="try quarantined records again, and only those, besides what is not done yet",
+    )
     options = parser.parse_intermixed_args(argv)
     set_up_logging(options.verbose)
     try:
@@ -54,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.print_config:
         return print_config(config)
     hint = "\nrun the same command again to resume"
-    return run_reported(lambda: run(config, dry_run=options.dry_run), resume_hint=hint)
+    return run_reported(
+        lambda: run(config, dry_run=options.dry_run, retry_quarantined=options.retry_quarantined),
+        resume_hint=hint,
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from jobs.cli import EXIT_FAILED, run_reported, set_up_logging
+from moos.config import describe_errors
+from pipelines.config import StorageConfig
 
 
 def run(path: str, options: dict[str, Any]) -> Mapping[str, Any]:
@@ -57,10 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     set_up_logging(verbose=False)
     try:
-        storage_options = json.loads(options.storage_options)
+        storage = StorageConfig(storage_options=json.loads(options.storage_options))
+    except ValidationError as error:
+        parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
     except ValueError as error:
         parser.error(f"--storage-options is not JSON: {error}")
-    return run_reported(lambda: run(options.output, storage_options))
+    return run_reported(lambda: run(options.output, storage.storage_options))
 
 
 if __name__ == "__main__":

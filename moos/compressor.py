@@ -5,21 +5,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
-from moos.document import CompressedDocument, WordTable
-from moos.engines import Engine, TokenScores
-from moos.errors import ConfigError, DataError, MoosError
-from moos.preparation import PreparedText, prepare_text
-from moos.rendering import merge_kept_words, render
-from moos.scores import combine_scores, reduce_to_words
+from moos.corpus import ScoreHistogram, find_threshold
+from moos.document import CompressedDocument
+from moos.engines import Engine
+from moos.errors import ConfigError, DataError
+from moos.preparation import PreparedText, TextPreparer
+from moos.scored_text import ScoredText, compress_scored, score_words
 from moos.selector import Selector
-from moos.tokens import TextTokenizer, check_text
-from moos.words import count_tokens
+from moos.tokens import TextTokenizer
 
 GROUP_CHARS = 1 << 18
 """Characters scored together: enough to fill micro-batches, few enough to bound memory."""
@@ -44,7 +41,7 @@ class Compressor:
         self.scoring = scoring
         self.tokenizer = tokenizer
         self.engine = engine
-        self._unknown_id = -1 if tokenizer.unknown_id is None else tokenizer.unknown_id
+        self.preparer = TextPreparer(tokenizer, scoring.max_length, scoring.context_tokens)
 
     @classmethod
     def load(
@@ -95,8 +92,8 @@ class Compressor:
         Args:
             texts: A text, or a sequence of texts that share batches.
             **selection: The keys of `SelectionConfig`: one of `rate` (default 0.5),
-                `target_tokens`, `threshold`; `protect`, `protect_words`, `protect_patterns`,
-                `budget_tokenizer`.
+                `target_tokens`, `threshold`, `corpus_rate` (over all the texts given);
+                `protect`, `protect_words`, `protect_patterns`, `budget_tokenizer`.
 
         Returns:
             A document for one text, a list in the same order for many.
@@ -134,73 +131,58 @@ class Compressor:
     ) -> list[CompressedDocument | DataError]:
         """Compress many texts; one that cannot be compressed gives its error, the others go on.
 
-        Memory is bounded by `GROUP_CHARS` or the largest text, not by their number.
+        Memory for scoring is bounded by `GROUP_CHARS` or the largest text, not by their number;
+        a corpus rate holds the word scores of all texts until it has seen the last.
         """
-        results: list[CompressedDocument | DataError] = []
-        for group in group_texts(texts):
-            results.extend(self._compress_group(group, selector))
-        return results
-
-    def _compress_group(
-        self, texts: Sequence[str], selector: Selector
-    ) -> list[CompressedDocument | DataError]:
-        errors = [_text_error(text) for text in texts]
-        sound = [text for text, error in zip(texts, errors, strict=True) if error is None]
-        tokens = self.tokenizer.tokenize(sound)
-        parts = [
-            prepare_text(
-                *pair,
-                self.tokenizer,
-                max_length=self.scoring.max_length,
-                context_tokens=self.scoring.context_tokens,
-            )
-            for pair in zip(sound, tokens, strict=True)
+        rate = selector.config.corpus_rate
+        if rate is not None and selector.corpus is None:
+            return self._compress_corpus(texts, selector, rate)
+        return [
+            result if isinstance(result, DataError) else _try_compress(result, selector)
+            for result in self._score_each(texts)
         ]
-        scores = iter(self.engine.score([item for part in parts for item in part.inputs]))
-        selected = iter(
-            [self._select(part, [next(scores) for _ in part.inputs], selector) for part in parts]
-        )
-        return [next(selected) if error is None else error for error in errors]
 
-    def _select(
-        self, part: PreparedText, scores: list[TokenScores], selector: Selector
-    ) -> CompressedDocument | DataError:
-        probability = _concatenate([item.preserve_probability for item in scores])
-        outlier = _concatenate([item.outlier_score for item in scores])
-        num_words, owners = len(part.words), part.token_words
-        how = self.scoring.word_score
-        word_scores = reduce_to_words(
-            combine_scores(probability, outlier, self.scoring.alpha), owners, num_words, how
-        )
-        try:
-            selection = selector.select(
-                part.text,
-                part.words,
-                word_scores,
-                count_tokens(owners, num_words),
-                num_tokens=len(part.tokens),
+    def _score_each(self, texts: Sequence[str]) -> Iterator[ScoredText | DataError]:
+        for group in group_by_chars(texts, [len(text) for text in texts]):
+            results = self.preparer.prepare(group)
+            scored = iter(self.score([r for r in results if isinstance(r, PreparedText)]))
+            yield from (r if isinstance(r, DataError) else next(scored) for r in results)
+
+    def score(self, parts: Sequence[PreparedText]) -> list[ScoredText]:
+        """Run the model over prepared texts; their word scores, in order.
+
+        Micro-batches are a function of the texts given, and of nothing else.
+        """
+        scored = []
+        for group in group_by_chars(parts, [len(part.text) for part in parts]):
+            scores = iter(self.engine.score([item for part in group for item in part.inputs]))
+            for part in group:
+                own = [next(scores) for _ in part.inputs]
+                how = self.scoring.word_score
+                scored.append(score_words(part, own, alpha=self.scoring.alpha, word_score=how))
+        return scored
+
+    def _compress_corpus(
+        self, texts: Sequence[str], selector: Selector, rate: float
+    ) -> list[CompressedDocument | DataError]:
+        results = list(self._score_each(texts))
+        histogram = ScoreHistogram()
+        for place, result in enumerate(results):
+            if isinstance(result, DataError):
+                continue
+            try:
+                protected = selector.protected(result.text, result.words)
+            except DataError as error:
+                results[place] = error
+                continue
+            histogram.add_text(
+                result.score, result.token_counts, protected, num_tokens=result.num_tokens
             )
-        except DataError as error:
-            return error
-        spans = merge_kept_words(selection.keep, part.words, len(part.text))
-        return CompressedDocument(
-            text=render(part.text, spans),
-            spans=spans,
-            num_tokens=selection.num_tokens,
-            num_kept_tokens=selection.num_kept_tokens,
-            over_budget=selection.over_budget,
-            num_encoder_tokens=len(part.tokens),
-            num_unknown_tokens=int((part.tokens.ids == self._unknown_id).sum()),
-            num_non_latin_chars=part.num_non_latin_chars,
-            word_table=WordTable(
-                part.words,
-                reduce_to_words(probability, owners, num_words, how),
-                reduce_to_words(outlier, owners, num_words, how),
-                word_scores,
-                selection.protected,
-                selection.keep,
-            ),
-        )
+        selector = Selector(selector.config, corpus=find_threshold(histogram, rate))
+        return [
+            result if isinstance(result, DataError) else _try_compress(result, selector)
+            for result in results
+        ]
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write the checkpoint in plain Hugging Face form, with `moos.json` beside it."""
@@ -209,50 +191,49 @@ class Compressor:
         save_plain(self.checkpoint, Path(directory))
 
 
-def group_texts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Consecutive texts of about `GROUP_CHARS` together; a longer text ends its group."""
+def group_by_chars(items: Sequence[Any], chars: Sequence[int]) -> Iterator[Sequence[Any]]:
+    """Consecutive items of about `GROUP_CHARS` together; a longer one ends its group.
+
+    Args:
+        items: Whatever holds the texts.
+        chars: Characters of each.
+    """
     start, held = 0, 0
-    for index, text in enumerate(texts):
-        held += len(text)
+    for index, count in enumerate(chars):
+        held += count
         if held >= GROUP_CHARS:
-            yield texts[start : index + 1]
+            yield items[start : index + 1]
             start, held = index + 1, 0
-    if start < len(texts):
-        yield texts[start:]
+    if start < len(items):
+        yield items[start:]
 
 
 def check_threshold(config: SelectionConfig, scoring: Scoring) -> None:
     """Refuse a threshold on scores that mean something else in every window.
 
     Raises:
-        ConfigError: A threshold is set, alpha is below 1 and statistics come from the window.
+        ConfigError: A threshold or a corpus rate is set, alpha is below 1 and statistics come
+            from the window.
     """
-    if (
-        config.threshold is not None
-        and scoring.alpha < 1
-        and scoring.outlier_statistics == "window"
-    ):
-        raise ConfigError(
-            f"selection.threshold={config.threshold} needs scores that are comparable across "
-            f"windows, but alpha={scoring.alpha} mixes in an outlier score normalised per window; "
-            "set scoring.outlier.statistics=checkpoint or scoring.alpha=1"
-        )
+    for name in ("threshold", "corpus_rate"):
+        value = getattr(config, name)
+        if value is not None and scoring.alpha < 1 and scoring.outlier_statistics == "window":
+            raise ConfigError(
+                f"selection.{name}={value} needs scores that are comparable across windows, but "
+                f"alpha={scoring.alpha} mixes in an outlier score normalised per window; set "
+                "scoring.outlier.statistics=checkpoint or scoring.alpha=1"
+            )
 
 
-def raise_error(result: CompressedDocument | MoosError) -> CompressedDocument:
-    """The document, or its error raised."""
-    if isinstance(result, MoosError):
-        raise result
-    return result
-
-
-def _text_error(text: str) -> DataError | None:
+def _try_compress(scored: ScoredText, selector: Selector) -> CompressedDocument | DataError:
     try:
-        check_text(text)
+        return compress_scored(scored, selector)
     except DataError as error:
         return error
-    return None
 
 
-def _concatenate(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+def raise_error(result: CompressedDocument | DataError) -> CompressedDocument:
+    """The document, or its error raised."""
+    if isinstance(result, DataError):
+        raise result
+    return result

@@ -19,6 +19,8 @@ UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 ProtectedClass = Literal["numbers", "negations", "urls", "identifiers", "code"]
 ALL_PROTECTED: tuple[ProtectedClass, ...] = ("numbers", "negations", "urls", "identifiers", "code")
 
+_BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
+
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
@@ -39,6 +41,10 @@ class SelectionConfig(ConfigModel):
 
     threshold: UnitInterval | None = None
     """Keep every word whose score is at least this."""
+
+    corpus_rate: Share | None = None
+    """Share of the whole corpus's tokens to keep, by one threshold for all documents: dense ones
+    keep more, padded ones less."""
 
     protect: tuple[ProtectedClass, ...] = ALL_PROTECTED
     """Classes of words that stay whatever their score. `[]` turns protection off."""
@@ -62,7 +68,7 @@ class SelectionConfig(ConfigModel):
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
 
-    @field_validator("rate", "target_tokens", "threshold", mode="before")
+    @field_validator("rate", "target_tokens", "threshold", "corpus_rate", mode="before")
     @classmethod
     def _no_bool(cls, value: object) -> object:
         # YAML reads `no` and `off` as False, which pydantic would take for 0.
@@ -72,26 +78,21 @@ class SelectionConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> "SelectionConfig":
-        budgets = {
-            name: value
-            for name in ("rate", "target_tokens", "threshold")
-            if (value := getattr(self, name)) is not None
-        }
+        budgets = {name: value for name in _BUDGETS if (value := getattr(self, name)) is not None}
         if len(budgets) > 1:
             shown = ", ".join(f"{name}={value}" for name, value in budgets.items())
             raise ValueError(f"set one budget, not {len(budgets)} ({shown}); null the others")
-        if self.threshold is not None and self.budget_tokenizer is not None:
-            raise ValueError(
-                "budget_tokenizer has no effect on threshold; set rate or target_tokens"
-            )
+        for name in ("threshold", "corpus_rate"):
+            if name in budgets and self.budget_tokenizer is not None:
+                raise ValueError(
+                    f"budget_tokenizer has no effect on {name}; set rate or target_tokens"
+                )
         return self
 
     @property
     def effective_rate(self) -> float | None:
         """The rate in force: 0.5 when no budget is set, None when another budget is."""
-        if self.target_tokens is None and self.threshold is None and self.rate is None:
-            return 0.5
-        return self.rate
+        return 0.5 if all(getattr(self, name) is None for name in _BUDGETS) else self.rate
 
 
 class OutlierConfig(ConfigModel):

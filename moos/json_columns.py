@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in CPython, not in typeshed
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import fsspec
 import pyarrow as pa
 
+from moos.ranged_file import open_source
 from moos.schema import EXTRA_JSON
 from moos.source_files import BOM, WatchedFile, iterate_lines
 from moos.splits import InputSplit
+from moos.storage import Storage
 
 _WHITE_SPACE = " \t\n\r"
 _DECODER = json.JSONDecoder()
@@ -165,20 +166,19 @@ def _is_valid(text: str) -> bool:
     return True
 
 
-def iterate_sample(
-    filesystem: fsspec.AbstractFileSystem, split: InputSplit, limit: int
-) -> Iterator[dict[str, Any]]:
+def iterate_sample(source: Storage, split: InputSplit, limit: int) -> Iterator[dict[str, Any]]:
     """Records from the first `limit` bytes of a JSONL split, bad ones left out.
 
     Damage is left for the split's own worker to report.
     """
-    with filesystem.open(split.path, "rb") as opened:
-        watched = WatchedFile(cast(BinaryIO, opened))
+    with open_source(source, split.path, split.file_size, stop=limit) as opened:
+        watched = WatchedFile(opened)
         try:
-            for position, line in iterate_lines(watched, split):
-                if position >= limit:
+            for _, line in iterate_lines(watched, [split]):
+                if line is None or line.position >= limit:
                     return
-                content = line.removeprefix(BOM) if position == 0 else line
+                content = line.content
+                content = content.removeprefix(BOM) if line.position == 0 else content
                 try:
                     record = json.loads(content)
                 except (ValueError, RecursionError):

@@ -1,23 +1,16 @@
-"""From an input split to groups of records: what can be read, and what cannot, with the reason."""
+"""From raw pieces to groups of records: what can be read, and what cannot, with the reason."""
 
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
-import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moos.errors import DataError
 from moos.json_columns import JsonValue, build_columns, parse_record
+from moos.pieces import RawPiece, record_to_ipc
 from moos.schema import RESERVED_COLUMNS
-from moos.source_files import BOM, WatchedFile, decompress, iterate_lines, name_damage
-from moos.splits import WHOLE_FILE, InputSplit
+from moos.source_files import BOM, MAX_LINE_BYTES
 from moos.tokens import check_text
-
-GROUP_BYTES = 1 << 18
-"""Bytes of input read, compressed and written as one group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +21,8 @@ class BadRecord:
         position: Byte offset of its line (in the decompressed file), or its row in the file.
         reason: What is wrong with it.
         raw: The record as it was: the line, or the row as an Arrow IPC stream.
-        raw_format: `line`, `arrow`, or `file` for a whole file, which has no raw bytes here.
+        raw_format: `line`, `arrow`, `line_start` for the beginning of a line too long to keep, or
+            `file` for a whole file, which has no raw bytes here.
         id: Value of the id column, where one is set and could be read.
     """
 
@@ -41,7 +35,7 @@ class BadRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordGroup:
-    """Consecutive records of a split: the readable ones as rows, the others apart.
+    """The records of a piece: the readable ones as rows, the others apart.
 
     Attributes:
         texts: Text of each row.
@@ -68,7 +62,7 @@ class RecordGroup:
             id_ = _field_id(self.fields[row], id_column)
             return BadRecord(position, reason, self.lines[row], "line", id_)
         one = self.batch.slice(row, 1)
-        return BadRecord(position, reason, _to_ipc(one), "arrow", _row_id(one, id_column))
+        return BadRecord(position, reason, record_to_ipc(one), "arrow", _row_id(one, id_column))
 
     def columns(self, rows: list[int], schema: pa.Schema) -> list[pa.Array]:
         """The input's columns of some rows, in the order of `schema`."""
@@ -84,50 +78,40 @@ class RecordGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordReader:
-    """Reads the records of splits; the settings that decide what a good record is.
+class RecordParser:
+    """Parses pieces; the settings that decide what a good record is.
 
     Attributes:
-        filesystem: Where the files are.
         text_column: Column or key that holds the text.
         id_column: Column or key that names a document, or None.
         max_document_chars: Longest text that is compressed.
     """
 
-    filesystem: fsspec.AbstractFileSystem
     text_column: str
     id_column: str | None
     max_document_chars: int
 
-    def read(self, split: InputSplit) -> Iterator[RecordGroup]:
-        """The split's records in order, in groups of about `GROUP_BYTES`.
-
-        Raises:
-            DamagedFileError: The file is truncated or broken.
-        """
-        with self.filesystem.open(split.path, "rb") as opened:
-            watched = WatchedFile(cast(BinaryIO, opened))
-            with name_damage(watched, split):
-                if split.kind == "jsonl":
-                    yield from self._read_lines(watched, split)
-                else:
-                    yield from self._read_parquet(watched, split)
-
-    def _read_lines(self, watched: "WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
-        group = _empty_group()
-        held = 0
-        for position, line in iterate_lines(watched, split):
-            held += len(line)
-            content = line.removesuffix(b"\n").removesuffix(b"\r")
+    def parse(self, piece: RawPiece) -> RecordGroup:
+        """The records of a piece, in order."""
+        if piece.batch is not None:
+            return self._parse_batch(piece.batch, piece.position, piece.num_bytes)
+        group = _empty_group(piece.num_bytes)
+        if piece.is_cut:
+            reason = (
+                f"line of {piece.num_bytes} bytes is longer than {MAX_LINE_BYTES}; only its first "
+                f"{len(piece.lines)} bytes are kept here"
+            )
+            group.bad.append(BadRecord(piece.position, reason, piece.lines, "line_start"))
+            return group
+        position = piece.position
+        for line in piece.lines.split(b"\n"):
+            content = line.removesuffix(b"\r")
             if position == 0:
                 content = content.removeprefix(BOM)
             if content.strip(b" \t\r"):
                 self._add_line(group, position, content)
-            if held >= GROUP_BYTES:
-                yield _with_bytes(group, held)
-                group, held = _empty_group(), 0
-        if held:
-            yield _with_bytes(group, held)
+            position += len(line) + 1
+        return group
 
     def _add_line(self, group: RecordGroup, position: int, content: bytes) -> None:
         fields: dict[str, JsonValue] = {}
@@ -170,23 +154,8 @@ class RecordReader:
         check_text(text)
         return text
 
-    def _read_parquet(self, watched: "WatchedFile", split: InputSplit) -> Iterator[RecordGroup]:
-        stream: Any = watched
-        if split.compression is not None:
-            stream = io.BytesIO(decompress(watched, split.compression).read())
-        file = pq.ParquetFile(pa.PythonFile(stream, mode="r"))
-        stop = file.num_row_groups if split.stop == WHOLE_FILE else split.stop
-        row = sum(file.metadata.row_group(i).num_rows for i in range(split.start))
-        groups = list(range(split.start, stop))
-        num_rows = sum(file.metadata.row_group(i).num_rows for i in groups)
-        row_bytes = max(1, split.size // max(1, num_rows))
-        batches = file.iter_batches(max(1, min(GROUP_BYTES // row_bytes, 8192)), row_groups=groups)
-        for batch in batches:
-            yield self._check_batch(batch, row, batch.num_rows * row_bytes)
-            row += batch.num_rows
-
-    def _check_batch(self, batch: pa.RecordBatch, first_row: int, num_bytes: int) -> RecordGroup:
-        group = _empty_group()
+    def _parse_batch(self, batch: pa.RecordBatch, first_row: int, num_bytes: int) -> RecordGroup:
+        group = _empty_group(num_bytes)
         good = []
         decodes = _decodes(batch)
         for row, content in enumerate(text_bytes(batch.column(self.text_column))):
@@ -205,7 +174,7 @@ class RecordReader:
                 continue
             one = batch.slice(row, 1)
             id_ = _row_id(one, self.id_column)
-            group.bad.append(BadRecord(first_row + row, reason, _to_ipc(one), "arrow", id_))
+            group.bad.append(BadRecord(first_row + row, reason, record_to_ipc(one), "arrow", id_))
         kept = take_rows(batch, good)
         return RecordGroup(group.texts, group.positions, [], [], kept, group.bad, num_bytes)
 
@@ -257,21 +226,8 @@ def _check_row(one: pa.RecordBatch) -> None:
             raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
 
 
-def _empty_group() -> RecordGroup:
-    return RecordGroup([], [], [], [], None, [], 0)
-
-
-def _with_bytes(group: RecordGroup, num_bytes: int) -> RecordGroup:
-    return RecordGroup(
-        group.texts, group.positions, group.lines, group.fields, group.batch, group.bad, num_bytes
-    )
-
-
-def _to_ipc(batch: pa.RecordBatch) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    return cast(bytes, sink.getvalue().to_pybytes())
+def _empty_group(num_bytes: int) -> RecordGroup:
+    return RecordGroup([], [], [], [], None, [], num_bytes)
 
 
 def _field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None:

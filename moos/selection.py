@@ -74,6 +74,37 @@ def select_by_threshold(
     return _keep(chosen, token_counts, protected)
 
 
+def select_by_level(
+    scores: NDArray[np.float32],
+    token_counts: NDArray[np.int32],
+    protected: NDArray[np.bool_],
+    level: int,
+    tied_share: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """Keep the protected words, those that score at least `level`, and a share of the next level.
+
+    Args:
+        scores: One score per word, on the grid, shape (W,).
+        token_counts: Tokens of each word, shape (W,).
+        protected: Words that stay whatever their score, shape (W,).
+        level: Lowest score kept, in 1/GRID.
+        tied_share: (kept, all) tokens of the corpus that score `level - 1`: this text keeps that
+            share of its own such tokens, rounded down, from its beginning.
+
+    Returns:
+        True for each word that is kept, shape (W,).
+    """
+    levels = np.rint(scores * np.float64(GRID)).astype(np.int64)
+    chosen = np.flatnonzero((levels >= level) & ~protected)
+    kept, total = tied_share
+    if kept:
+        tied = np.flatnonzero((levels == level - 1) & ~protected & (token_counts > 0))
+        spent = np.cumsum(token_counts[tied])
+        allowed = int(spent[-1]) * kept // total if len(tied) else 0
+        chosen = np.append(chosen, tied[spent <= allowed])
+    return _keep(chosen, token_counts, protected)
+
+
 def select_by_count(
     scores: NDArray[np.float32],
     token_counts: NDArray[np.int32],

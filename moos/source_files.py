@@ -3,14 +3,21 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from moos.errors import DataError
 from moos.splits import WHOLE_FILE, Compression, InputSplit
+
+MAX_LINE_BYTES = 256 << 20
+"""A longer line is not read whole: 12 bytes (an escaped pair) for each of 20 million characters."""
+
+LINE_START_BYTES = 1 << 20
+"""What is kept of such a line, to tell which one it was."""
 
 BOM = b"\xef\xbb\xbf"
 """Byte order mark that some tools put before the first line."""
@@ -62,14 +69,14 @@ class WatchedFile(io.RawIOBase):
 
 
 @contextmanager
-def name_damage(watched: WatchedFile, split: InputSplit) -> Iterator[None]:
+def name_damage(watched: WatchedFile, relative: str) -> Iterator[None]:
     """Turn decoding errors into `DamagedFileError`, and leave the storage's own errors alone."""
     try:
         yield
     except (EOFError, zlib.error, OSError, pa.ArrowException) as error:
         if watched.failed or isinstance(error, pa.ArrowMemoryError):
             raise
-        raise DamagedFileError(f"{split.relative} is damaged: {error}") from error
+        raise DamagedFileError(f"{relative} is damaged: {error}") from error
 
 
 def decompress(watched: WatchedFile, compression: Compression | None) -> BinaryIO:
@@ -82,19 +89,84 @@ def decompress(watched: WatchedFile, compression: Compression | None) -> BinaryI
     return cast(BinaryIO, io.BufferedReader(watched, 1 << 20))
 
 
-def iterate_lines(watched: WatchedFile, split: InputSplit) -> Iterator[tuple[int, bytes]]:
-    """Lines whose first byte lies in the split, with the offset of that byte.
-
-    Lines end at a line feed only: U+2028 and the like are characters of a JSON string.
-    """
-    stream = decompress(watched, split.compression)
-    position = 0
-    if split.start > 0:
-        stream.seek(split.start - 1)
-        position = split.start - 1 + len(stream.readline())
-    while split.stop == WHOLE_FILE or position < split.stop:
-        line = stream.readline()
-        if not line:
+def skip_bytes(stream: BinaryIO, count: int, compression: Compression | None) -> None:
+    """Move forward; in a compressed file by reading, since nothing else leads there."""
+    if compression is None:
+        stream.seek(count, io.SEEK_CUR)
+        return
+    while count > 0:
+        passed = len(stream.read(min(count, 1 << 20)))
+        if passed == 0:
             return
-        yield position, line
-        position += len(line)
+        count -= passed
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file.
+
+    Attributes:
+        position: Offset of its first byte, in the decompressed content.
+        content: Its bytes with their end; of a line over `MAX_LINE_BYTES`, only the first.
+        num_bytes: Bytes of the whole line.
+    """
+
+    position: int
+    content: bytes
+    num_bytes: int
+
+
+def iterate_lines(
+    watched: WatchedFile, splits: Sequence[InputSplit]
+) -> Iterator[tuple[InputSplit, Line | None]]:
+    """Lines whose first byte lies in one of the splits, and None behind the last of each split.
+
+    Lines end at a line feed only: U+2028 and the like are characters of a JSON string. The file is
+    read once, from the first split on, whatever the number of splits.
+
+    Args:
+        watched: The file.
+        splits: Splits of this file, in order.
+    """
+    compression = splits[0].compression
+    stream = decompress(watched, compression)
+    position = 0
+    for split in splits:
+        if position < split.start:
+            skip_bytes(stream, split.start - 1 - position, compression)
+            position = split.start - 1
+            position += _read_line(stream, position).num_bytes
+        while split.stop == WHOLE_FILE or position < split.stop:
+            line = _read_line(stream, position)
+            if not line.content:
+                break
+            yield split, line
+            position += line.num_bytes
+        yield split, None
+
+
+def _read_line(stream: BinaryIO, position: int) -> Line:
+    """The next line, or no bytes at the end of the file."""
+    content = stream.readline(MAX_LINE_BYTES)
+    size = len(content)
+    if size < MAX_LINE_BYTES or content.endswith(b"\n"):
+        return Line(position, content, size)
+    content = content[:LINE_START_BYTES]
+    while True:
+        rest = stream.readline(1 << 20)
+        size += len(rest)
+        if not rest or rest.endswith(b"\n"):
+            return Line(position, content, size)
+
+
+def measure_content(watched: WatchedFile, compression: Compression) -> int:
+    """Bytes of a compressed file's content.
+
+    Raises:
+        EOFError, OSError, zlib.error: The file is damaged, or could not be read.
+    """
+    stream = decompress(watched, compression)
+    size = 0
+    while count := len(stream.read(1 << 20)):
+        size += count
+    return size

@@ -1,15 +1,17 @@
 """Input splits: the unit of work and of resume.
 
-A split is a byte range of a JSONL file, a run of row groups of a Parquet file, or a whole
-compressed file. Its id is a function of the file's relative path and its place on a fixed grid, so
-the same input always gives the same splits, and a grown input the same ones and more.
+A split is a byte range of a JSONL file (of its decompressed bytes where it is compressed) or a
+range of rows of a Parquet file. Its id is a function of the file's relative path and its place on a
+fixed grid, so the same input always gives the same splits, and a grown input the same ones and
+more.
 """
 
 import hashlib
+import itertools
 import json
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -43,8 +45,8 @@ class InputSplit:
         relative: The file's path below the input's root.
         kind: How records are stored.
         compression: How the file is compressed as a whole, or None.
-        start: First byte of the range, or first row group.
-        stop: One past the last byte or row group; `WHOLE_FILE` for a whole file.
+        start: First byte of the range (of the decompressed content), or first row.
+        stop: One past the last byte or row; `WHOLE_FILE` for a whole file.
         size: Bytes of the split, as an estimate of its work.
         file_size: Bytes of the file when it was planned.
         etag: The file's etag when it was planned.
@@ -82,44 +84,73 @@ def file_kind(name: str) -> tuple[Kind, Compression | None] | None:
 
 
 def split_file(
-    source: SourceFile, split_bytes: int, parquet: pq.FileMetaData | None, text_column: str
+    source: SourceFile,
+    split_bytes: int,
+    *,
+    parquet: pq.FileMetaData | None = None,
+    text_column: str = "text",
+    content_bytes: int | None = None,
 ) -> Iterator[InputSplit]:
     """Cut a file into splits on a fixed grid; an empty file gives none.
 
     Args:
         source: The file.
-        split_bytes: Bytes per split: of the file for JSONL, of uncompressed text for Parquet.
+        split_bytes: Bytes per split: of the content for JSONL, of uncompressed text for Parquet.
         parquet: The file's metadata where it is Parquet and could be read, else None: such a file
             becomes one split, whose worker reports the damage.
         text_column: The column whose bytes count for Parquet.
+        content_bytes: Decompressed bytes of compressed JSONL where they could be measured, else
+            None: such a file becomes one split, whose worker reports the damage.
     """
     found = file_kind(source.relative)
     if found is None:
         raise ConfigError(f"input file {source.path} has no extension that moos reads")
     kind, compression = found
-    if compression is not None or (kind == "parquet" and parquet is None):
+    if kind == "parquet" and parquet is not None and compression is None:
+        yield from _split_rows(source, split_bytes, parquet, text_column)
+        return
+    if kind == "jsonl" and compression is None:
+        content_bytes = source.size
+    if kind == "parquet" or content_bytes is None:
         if source.size or kind == "parquet":
             yield _make(source, kind, compression, 0, (0, WHOLE_FILE), source.size)
-    elif kind == "jsonl":
-        for index, start in enumerate(range(0, source.size, split_bytes)):
-            stop = min(start + split_bytes, source.size)
-            yield _make(source, kind, None, index, (start, stop), stop - start)
-    elif parquet is not None:
-        yield from _split_row_groups(source, split_bytes, parquet, text_column)
+        return
+    for index, start in enumerate(range(0, content_bytes, split_bytes)):
+        stop = min(start + split_bytes, content_bytes)
+        yield _make(source, kind, compression, index, (start, stop), stop - start)
 
 
-def _split_row_groups(
+def _split_rows(
     source: SourceFile, split_bytes: int, parquet: pq.FileMetaData, text_column: str
 ) -> Iterator[InputSplit]:
-    start, held, index = 0, 0, 0
-    for group in range(parquet.num_row_groups):
-        held += _text_bytes(parquet.row_group(group), text_column)
-        if held >= split_bytes or group == parquet.num_row_groups - 1:
-            yield _make(source, "parquet", None, index, (start, group + 1), held)
-            start, held, index = group + 1, 0, index + 1
+    """Whole row groups while they are small, equal ranges of rows of one that is large."""
+    start, stop, held, index = 0, 0, 0, 0
+    for number in range(parquet.num_row_groups):
+        group = parquet.row_group(number)
+        size = text_bytes_of(group, text_column)
+        if size >= 2 * split_bytes and group.num_rows > 1:
+            if stop > start:
+                yield _make(source, "parquet", None, index, (start, stop), held)
+                index += 1
+            parts = min(group.num_rows, -(-size // split_bytes))
+            for part in range(parts):
+                first = stop + part * group.num_rows // parts
+                end = stop + (part + 1) * group.num_rows // parts
+                yield _make(source, "parquet", None, index, (first, end), size // parts)
+                index += 1
+            stop += group.num_rows
+            start, held = stop, 0
+            continue
+        stop, held = stop + group.num_rows, held + size
+        if held >= split_bytes or number == parquet.num_row_groups - 1:
+            yield _make(source, "parquet", None, index, (start, stop), held)
+            start, held, index = stop, 0, index + 1
+    if stop > start:
+        yield _make(source, "parquet", None, index, (start, stop), held)
 
 
-def _text_bytes(group: pq.RowGroupMetaData, text_column: str) -> int:
+def text_bytes_of(group: pq.RowGroupMetaData, text_column: str) -> int:
+    """Uncompressed bytes of a row group's text column, or of all it holds where that is unknown."""
     sizes = [
         group.column(i).total_uncompressed_size
         for i in range(group.num_columns)
@@ -176,3 +207,8 @@ def splits_to_table(splits: list[InputSplit]) -> pa.Table:
 def splits_from_table(table: pa.Table) -> list[InputSplit]:
     """Read what `splits_to_table` wrote."""
     return [InputSplit(**row) for row in table.to_pylist()]
+
+
+def group_by_file(splits: Iterable[InputSplit]) -> list[list[InputSplit]]:
+    """Runs of consecutive splits of one file."""
+    return [list(run) for _, run in itertools.groupby(splits, key=lambda split: split.path)]

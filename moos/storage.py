@@ -1,17 +1,36 @@
-"""Files on any fsspec filesystem: listing, reading, and writes that happen whole or not at all."""
+"""Files on any fsspec filesystem: listing, reading, and writes that happen whole or not at all.
 
+A failure of a remote store is tried again, and never passes for an answer: fsspec's `exists` and
+`isfile` say no to any failure, its `walk` and `glob` leave out a directory that could not be
+listed, and s3fs takes half a body for all of it where the server gave no length. None of them is
+used here, and bodies are measured.
+"""
+
+import contextlib
+import itertools
+import logging
 import os
 import posixpath
+import re
 import secrets
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import fsspec
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
 
 from moos.errors import ConfigError
+from moos.retries import DEFAULT_RETRIES, ShortBodyError, open_filesystem, retry
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _GLOB = frozenset("*?[")
 TEMPORARY = ".tmp"
@@ -36,21 +55,31 @@ class SourceFile:
 
 
 class Storage:
-    """One place on one filesystem; every path given to its methods is relative to it."""
+    """One place on one filesystem; every path given to its methods is relative to it.
 
-    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+    Calls to a remote store are tried again up to `retries` times; those to a disk never are.
+    """
+
+    def __init__(
+        self, url: str, options: dict[str, Any] | None = None, *, retries: int = DEFAULT_RETRIES
+    ) -> None:
         """Open a place.
 
         Raises:
             ConfigError: The scheme is unknown, its package is missing, or an option is wrong.
         """
         self.url = url
+        self.retries = retries
         try:
-            self.filesystem, root = fsspec.core.url_to_fs(url, **(options or {}))
+            self.filesystem, root = open_filesystem(url, options or {})
         except (ValueError, ImportError, TypeError) as error:
             raise ConfigError(f"{url} cannot be opened: {error}") from error
         self.root = root.rstrip("/") or "/"
-        self._is_local = isinstance(self.filesystem, LocalFileSystem)
+        self.is_local = isinstance(self.filesystem, LocalFileSystem)
+
+    def attempt(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call to the filesystem; on a remote store again, as `moos.retries.retry` does."""
+        return call() if self.is_local else retry(call, what=what, retries=self.retries)
 
     def path(self, name: str) -> str:
         """The filesystem's path of `name`."""
@@ -59,11 +88,12 @@ class Storage:
     def put(self, name: str, data: bytes) -> None:
         """Write an object whole: readers see all of it or nothing.
 
-        An object store's PUT is atomic; on a disk a temporary file is synced and renamed.
+        An object store's PUT is atomic, and so is a multipart upload (s3fs: from 100 MiB on);
+        on a disk a temporary file is synced and renamed.
         """
         path = self.path(name)
-        if not self._is_local:
-            self.filesystem.pipe_file(path, data)
+        if not self.is_local:
+            self.attempt(f"write {path}", lambda: self.filesystem.pipe_file(path, data))
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
         temporary = f"{path}.{secrets.token_hex(4)}{TEMPORARY}"
@@ -80,46 +110,53 @@ class Storage:
             raise
 
     def get(self, name: str) -> bytes:
-        """Read an object whole.
-
-        Raises:
-            FileNotFoundError: There is no such object.
-        """
+        """Read an object whole; FileNotFoundError if there is none."""
+        path = self.path(name)
         try:
-            return bytes(self.filesystem.cat_file(self.path(name)))
+            if self.is_local:
+                return bytes(self.filesystem.cat_file(path))
+            return self.attempt(f"read {path}", lambda: self._read_object(path))
         except NotADirectoryError as error:  # the place itself is a file
-            raise FileNotFoundError(self.path(name)) from error
+            raise FileNotFoundError(path) from error
+
+    def _read_object(self, path: str) -> bytes:
+        """Read an object in one request, and compare with the size that another one told."""
+        self.filesystem.invalidate_cache()
+        info = self.filesystem.info(path)
+        if info["type"] == "directory":
+            raise FileNotFoundError(path)
+        if info["size"] == 0:
+            return b""  # which S3 refuses to give a range of
+        # Without `start`, s3fs asks for the size again, and reads more than 50 MB in parts that it
+        # fills up with zeros where one comes short.
+        data = bytes(self.filesystem.cat_file(path, start=0))
+        if info["size"] is not None and len(data) != info["size"]:
+            raise ShortBodyError(f"got {len(data)} bytes of an object of {info['size']}")
+        return data
 
     def exists(self, name: str) -> bool:
         """True where the object exists now."""
-        self.filesystem.invalidate_cache()
-        return bool(self.filesystem.exists(self.path(name)))
+        return _look_up(self, self.path(name)) is not None
 
     def list(self, name: str, *, directories: bool = False) -> list[str]:
-        """Names of the objects directly below `name`, sorted; none if there is no such place.
-
-        Args:
-            name: The place.
-            directories: Name its directories too.
-        """
-        self.filesystem.invalidate_cache()
-        try:
-            found = self.filesystem.ls(self.path(name), detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        wanted = [f["name"] for f in found if directories or f["type"] == "file"]
+        """Sorted names of the objects (and directories) directly below `name`; [] if it is gone."""
+        found = _list_directory(self, self.path(name))
+        wanted = [f["name"] for f in found if directories or _is_file(f)]
         return sorted(posixpath.basename(path.rstrip("/")) for path in wanted)
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is already gone is no error."""
-        try:
-            self.filesystem.rm_file(self.path(name))
-        except FileNotFoundError:
-            return
+        path = self.path(name)
+        with contextlib.suppress(FileNotFoundError):
+            self.attempt(f"remove {path}", lambda: self.filesystem.rm_file(path))
 
 
 def list_sources(
-    paths: Sequence[str], options: dict[str, Any], *, excluded: str | None = None
+    paths: Sequence[str],
+    options: dict[str, Any],
+    *,
+    excluded: str | None = None,
+    retries: int = DEFAULT_RETRIES,
 ) -> list[SourceFile]:
     """Every file that the input names, in order of its relative path.
 
@@ -130,25 +167,18 @@ def list_sources(
         paths: Files, directories or globs.
         options: Options of the input's filesystem.
         excluded: Filesystem path of the output, whose files are no input.
+        retries: As in `Storage`.
 
     Raises:
         ConfigError: A path names nothing, or two files have the same relative path.
     """
     found: dict[str, SourceFile] = {}
     for path in paths:
-        storage = Storage(path, options)
-        # A name that holds a glob character and is there is that file or directory.
-        is_glob = bool(_GLOB & set(path)) and not storage.filesystem.exists(storage.root)
-        if is_glob:
-            storage = Storage(_fixed_part(path), options)
-        matches = _match(storage, path if is_glob else None)
+        root, matches = _match(path, options, retries)
         if not matches:
             raise ConfigError(
                 f"input.path: {path!r} names no file; give a file, a directory or a glob"
             )
-        root = storage.root
-        if storage.filesystem.isfile(root):
-            root = posixpath.dirname(root)
         for info in matches:
             name = info["name"]
             if excluded is not None and f"{name}/".startswith(f"{excluded}/"):
@@ -163,14 +193,11 @@ def list_sources(
     return [found[relative] for relative in sorted(found)]
 
 
-def describe_file(storage_filesystem: fsspec.AbstractFileSystem, path: str) -> tuple[int, str]:
-    """Size and etag of a file now.
-
-    Raises:
-        FileNotFoundError: The file is gone.
-    """
-    storage_filesystem.invalidate_cache()
-    info = storage_filesystem.info(path)
+def describe_file(storage: Storage, path: str) -> tuple[int, str]:
+    """Size and etag of a file now, by its `SourceFile.path`; FileNotFoundError if it is gone."""
+    info = _look_up(storage, path)
+    if info is None:
+        raise FileNotFoundError(path)
     return int(info["size"]), _etag(info)
 
 
@@ -191,32 +218,96 @@ def _sync_directory(path: str) -> None:
 def _fixed_part(path: str) -> str:
     """The longest leading directory of a glob that holds no glob character."""
     scheme, separator, rest = path.rpartition("://")
-    parts = rest.split("/")
-    fixed = []
-    for part in parts[:-1]:
-        if _GLOB & set(part):
-            break
-        fixed.append(part)
+    parts = rest.split("/")[:-1]
+    fixed = itertools.takewhile(lambda part: not _GLOB & set(part), parts)
     return f"{scheme}{separator}{'/'.join(fixed) or ('/' if rest.startswith('/') else '.')}"
 
 
-def _match(storage: Storage, pattern: str | None) -> list[dict[str, Any]]:
-    filesystem = storage.filesystem
-    filesystem.invalidate_cache()
-    if pattern is not None:
-        found = filesystem.glob(filesystem._strip_protocol(pattern), detail=True).values()
-        return [info for info in found if info["type"] == "file"]
-    if not filesystem.exists(storage.root):
-        return []
-    if filesystem.isfile(storage.root):
-        return [filesystem.info(storage.root)]
-    below = filesystem.find(storage.root, detail=True)
-    visible = []
-    for name, info in below.items():
-        parts = posixpath.relpath(name, storage.root).split("/")
-        if info["type"] == "file" and not any(part.startswith((".", "_")) for part in parts):
-            visible.append(info)
-    return visible
+def _match(path: str, options: dict[str, Any], retries: int) -> tuple[str, list[dict[str, Any]]]:
+    """The files that one path of the input names, and the root that they are named from."""
+    storage = Storage(path, options, retries=retries)
+    info = _look_up(storage, storage.root)
+    if info is None and not _GLOB & set(path):
+        return storage.root, []
+    if info is None:
+        storage = Storage(_fixed_part(path), options, retries=retries)
+        return storage.root, list(_glob(storage, path))
+    # A name that holds a glob character and is there is that file or directory.
+    if info["type"] == "file":
+        return posixpath.dirname(storage.root), [info]
+    hidden = re.compile(re.escape(storage.root.rstrip("/")) + r"/(.*/)?[._]", re.DOTALL)
+    return storage.root, [info for info in _find(storage) if not hidden.match(info["name"])]
+
+
+def _glob(storage: Storage, pattern: str) -> Iterator[dict[str, Any]]:
+    """The files below a place that match a pattern, which begins with that place."""
+    full = storage.filesystem._strip_protocol(pattern)
+    depth = full.removeprefix(storage.root).strip("/").count("/") + 1
+    matching = re.compile(glob_translate(full + ("/" if pattern.endswith("/") else "")))
+    found = _find(storage) if "**" in pattern else _walk(storage, depth)
+    return (info for info in found if matching.match(info["name"]))
+
+
+def _find(storage: Storage) -> Iterable[dict[str, Any]]:
+    """Every file below a place, by one listing of all keys where the store offers that."""
+    kind: Any = type(storage.filesystem)
+    own_find = kind.find is not fsspec.AbstractFileSystem.find
+    if own_find or getattr(kind, "_find", AsyncFileSystem._find) is not AsyncFileSystem._find:
+        find = partial(storage.filesystem.find, detail=True)
+        return filter(_is_file, (_ask(storage, "list", storage.root, find) or {}).values())
+    return _walk(storage)
+
+
+def _walk(storage: Storage, depth: int | None = None) -> Iterator[dict[str, Any]]:
+    """Every file below a place, one listing for each directory, at most `depth` levels down."""
+    pending = [(storage.root, 1)]
+    while pending:
+        directory, level = pending.pop()
+        for info in _list_directory(storage, directory):
+            name = info["name"].rstrip("/")
+            info = _follow_link(storage, info)
+            if _is_file(info):
+                yield info
+            elif info.get("islink"):
+                logger.warning("%s links to no file and is not read", name)
+            elif info["type"] == "directory" and name != directory and level != depth:
+                pending.append((name, level + 1))
+
+
+def _look_up(storage: Storage, path: str) -> dict[str, Any] | None:
+    info = _ask(storage, "look up", path, storage.filesystem.info)
+    return None if info is None else _follow_link(storage, info)
+
+
+def _list_directory(storage: Storage, path: str) -> list[dict[str, Any]]:
+    return _ask(storage, "list", path, partial(storage.filesystem.ls, detail=True)) or []
+
+
+def _ask(storage: Storage, verb: str, path: str, call: Callable[[str], T]) -> T | None:
+    """What the filesystem says of a path now; None where nothing is there."""
+    storage.filesystem.invalidate_cache()
+    try:
+        return storage.attempt(f"{verb} {path}", partial(call, path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _follow_link(storage: Storage, info: dict[str, Any]) -> dict[str, Any]:
+    """A link as the file that it leads to; fsspec tells the link's own type and time."""
+    if not (storage.is_local and info.get("islink")):
+        return info
+    try:
+        status = os.stat(info["name"])
+    except OSError:
+        return info
+    if not stat.S_ISREG(status.st_mode):
+        return info
+    return {**info, "type": "file", "size": status.st_size, "mtime": status.st_mtime}
+
+
+def _is_file(info: dict[str, Any]) -> bool:
+    """Not so for a directory, nor for the empty object that stands for one in some buckets."""
+    return bool(info["type"] == "file") and not info["name"].endswith("/")
 
 
 def _etag(info: dict[str, Any]) -> str:
@@ -226,4 +317,7 @@ def _etag(info: dict[str, Any]) -> str:
     modified = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
     # A filesystem may list a time in seconds, and describe the same file with a datetime.
     modified = modified.timestamp() if isinstance(modified, datetime) else modified
+    if isinstance(modified, float) and "mtime" not in info:
+        # In whole seconds: a listing may tell milliseconds that a look at the file does not.
+        modified = int(modified)
     return f"{info['size']}-{modified}"

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -40,16 +41,28 @@ class ParquetRows:
         self._held: list[pa.Table] = []
         self._held_chars = 0
 
-    def add(
+    def encode(
         self, group: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
-    ) -> None:
-        """Append rows of a group with their documents."""
+    ) -> pa.Table:
+        """Rows of a group with their documents, for `append`."""
         columns = group.columns(rows, self._input_schema)
         columns.extend(annotation_columns(documents, self._annotations))
-        self._held.append(pa.Table.from_arrays(columns, schema=self._schema))
-        self._held_chars += sum(len(group.texts[row]) for row in rows)
+        return pa.Table.from_arrays(columns, schema=self._schema)
+
+    def append(self, encoded: pa.Table, num_chars: int) -> None:
+        """Append encoded rows, whose texts have `num_chars` characters."""
+        self._held.append(encoded)
+        self._held_chars += num_chars
         if self._held_chars >= ROW_GROUP_CHARS:
             self._flush()
+
+    def decode(self, data: bytes) -> pa.Table:
+        """The encoded rows of a whole file."""
+        return pq.read_table(pa.BufferReader(data), schema=self._schema)
+
+    def cut(self, encoded: pa.Table, start: int, count: int) -> pa.Table:
+        """Some of the encoded rows."""
+        return encoded.slice(start, count)
 
     def _flush(self) -> None:
         if self._held:
@@ -74,13 +87,28 @@ class JsonlRows:
         self._sink = pa.BufferOutputStream()
         self._stream = pa.CompressedOutputStream(self._sink, "zstd")
 
-    def add(
+    def encode(
         self, group: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
-    ) -> None:
-        """Append rows of a group with their documents."""
+    ) -> list[bytes]:
+        """Rows of a group with their documents, for `append`."""
         added = annotation_rows(documents, self._annotations)
-        for line, annotation in zip(json_lines(group, rows), added, strict=True):
-            self._stream.write(append_keys(line, annotation))
+        return [
+            append_keys(line, annotation)
+            for line, annotation in zip(json_lines(group, rows), added, strict=True)
+        ]
+
+    def append(self, encoded: Sequence[bytes], num_chars: int) -> None:
+        """Append encoded rows."""
+        self._stream.write(b"".join(encoded))
+
+    def decode(self, data: bytes) -> list[bytes]:
+        """The encoded rows of a whole file."""
+        stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
+        return io.BufferedReader(stream).readlines()
+
+    def cut(self, encoded: list[bytes], start: int, count: int) -> list[bytes]:
+        """Some of the encoded rows."""
+        return encoded[start : start + count]
 
     def finish(self) -> bytes:
         """The whole file."""

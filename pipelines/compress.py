@@ -3,47 +3,39 @@
 Resume is planned minus done; nothing else is remembered between runs.
 """
 
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.compressor import check_threshold
+from moos.corpus import CorpusThreshold, ScoreHistogram, find_threshold
 from moos.errors import ConfigError, ModelError, MoosError
 from moos.schema import EXTRA_JSON, output_schema
+from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.config import CompressConfig
-from pipelines.executors import (
-    Resources,
-    connect_ray,
-    local_resources,
-    resolve_resources,
-    work_locally,
-    work_on_ray,
-)
-from pipelines.finish import achieved_rate, build_manifest, finish_run
+from pipelines.executors import connect_ray, work_locally, work_on_ray
+from pipelines.finish import build_manifest, finish_run
+from pipelines.lease import Lease
 from pipelines.plan import Plan, check_places, plan_run
 from pipelines.progress import ProgressReport
 from pipelines.report import write_report
+from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
 from pipelines.run_state import SUCCESS, RunState, sign_run
-from pipelines.work import SplitCounts, WorkSpec
+from pipelines.summary import summarise
+from pipelines.work_spec import Task, WorkSpec
 
 logger = logging.getLogger(__name__)
 
-EXIT_COMPLETE = 0
-EXIT_INCOMPLETE = 1
-EXIT_QUARANTINED = 3
-
-UNKNOWN_SHARE_WARNED = 0.02
-NON_LATIN_SHARE_WARNED = 0.2
+HISTOGRAMS_AT_ONCE = 500
+"""Scored records held in memory together while their histograms are merged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,7 @@ class PreparedRun:
     state: RunState
     plan: Plan
     done: dict[str, dict[str, Any]]
+    retried: tuple[InputSplit, ...] = ()
 
     @property
     def todo(self) -> list[InputSplit]:
@@ -78,11 +71,13 @@ def prepare_compress(config: CompressConfig) -> PreparedRun:
         Selector(config.selection)
     except ModelError as error:
         raise ConfigError(f"selection.budget_tokenizer: {error}") from error
-    output = Storage(config.output.path, config.output.storage_options)
+    output = Storage(
+        config.output.path, config.output.storage_options, retries=config.output.retries
+    )
     state = RunState(output, sign_run(config, checkpoint, scoring))
     check_places(config.input, output)
     state.check_owner()
-    plan = plan_run(config, state.read_schema())
+    plan = plan_run(config, state.read_schema(), state.read_plan())
     _check_columns(config, plan.input_schema)
     return PreparedRun(
         config, checkpoint, scoring, output, state, plan, state.read_done(plan.splits)
@@ -116,157 +111,183 @@ def describe_plan(run: PreparedRun) -> dict[str, Any]:
     }
 
 
-def run_compress(config: CompressConfig) -> dict[str, Any]:
+def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> dict[str, Any]:
     """Run the job to its end; the summary, whose `exit_code` says how it went.
+
+    Args:
+        config: The job.
+        retry_quarantined: Try the records again that earlier runs quarantined, and only those,
+            besides what is not done yet.
 
     Raises:
         ConfigError: The run cannot start as configured.
         ModelError: The checkpoint cannot serve as a compressor.
-        MoosError: Work failed; the same command resumes.
+        MoosError: Work failed, or another run works on the output; the same command resumes.
     """
     began = time.monotonic()
     run = prepare_compress(config)
-    todo = run.todo
-    logger.info(
-        "%d files, %d splits: %d done, %d to do",
-        run.plan.num_files,
-        len(run.plan.splits),
-        len(run.done),
-        len(todo),
-    )
-    resources = _reserve(config) if todo else None
-    run.state.begin(config, run.plan.input_schema, run.checkpoint.tokenizer_path.read_bytes())
-    run.state.write_plan(run.plan.splits)
-    if todo:
+    run = _plan_retries(run) if retry_quarantined else run
+    resources = _reserve(run) if run.todo or run.retried else None
+    with Lease(run.output) as lease:
+        # Another run may have begun, gone on or ended while this one waited.
+        run.state.check_owner()
+        run = replace(run, done=run.state.read_done(run.plan.splits))
+        run = _plan_retries(run) if retry_quarantined else run
+        logger.info(
+            "%d files, %d splits: %d done, %d to do",
+            run.plan.num_files,
+            len(run.plan.splits),
+            len(run.done),
+            len(run.todo),
+        )
+        return _run_leased(run, lease, resources, began)
+
+
+def _run_leased(
+    run: PreparedRun, lease: Lease, resources: Resources | None, began: float
+) -> dict[str, Any]:
+    config, state, todo = run.config, run.state, run.todo
+    state.begin(config, run.plan.input_schema, run.checkpoint.tokenizer_path.read_bytes())
+    state.write_plan(run.plan.splits)
+    if todo or run.retried:
         run.output.remove(SUCCESS)
-    run.state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(todo))
+    state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(todo))
     try:
-        worked = _work(run, todo, resources) if resources is not None else {}
-    except MoosError as error:
-        run.state.note_event("failed", error=str(error))
+        work = _Work(run, lease, resources)
+        worked = work.run(todo) if todo else {}
+        if run.retried:
+            worked |= work.retry(run.retried)
+        corpus = None if config.selection.corpus_rate is None else state.read_threshold()
+        manifest = build_manifest(state, run.plan.splits, {**run.done, **worked}, corpus)
+        write_report(run.output, manifest, config.input.text_column)
+        finish_run(state, manifest, lease.confirm)
+    except (MoosError, OSError) as error:
+        state.note_event("failed", error=str(error))
         raise
     except KeyboardInterrupt:
-        run.state.note_event("interrupted")
+        state.note_event("interrupted")
         raise
-    done = {**run.done, **worked}
-    manifest = build_manifest(run.state, run.plan.splits, done)
-    write_report(run.output, manifest, config.input.text_column)
-    finish_run(run.state, manifest)
-    summary = _summarise(run, manifest, worked, time.monotonic() - began)
-    run.state.note_event("finished", **summary)
+    summary = summarise(
+        config,
+        run.output,
+        manifest,
+        worked=worked.values(),
+        splits_resumed=len(run.done),
+        documents_scored=work.documents_scored,
+        seconds=time.monotonic() - began,
+    )
+    state.note_event("finished", **summary)
     return summary
 
 
-def _reserve(config: CompressConfig) -> Resources:
+def _plan_retries(run: PreparedRun) -> PreparedRun:
+    """The run with the done splits to try again: those of damaged files whole, others in part."""
+    whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
+    in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
+    return replace(
+        run,
+        done={name: record for name, record in run.done.items() if name not in whole},
+        retried=tuple(split for split in run.plan.splits if split.id in in_part),
+    )
+
+
+def _reserve(run: PreparedRun) -> Resources:
     """What each replica gets, checked against what there is before anything starts."""
+    config = run.config
     if config.executor == "local":
         return local_resources(config.pool)
-    return resolve_resources(config.pool, connect_ray())
-
-
-def _work(
-    run: PreparedRun, todo: Sequence[InputSplit], resources: Resources
-) -> dict[str, dict[str, Any]]:
-    config = run.config
-    spec = WorkSpec(
-        config=config,
-        signature=run.state.signature,
-        input_schema=run.plan.input_schema.serialize().to_pybytes(),
-        device="cuda" if resources.gpus else "cpu",
-        threads=resources.threads,
+    nodes = connect_ray()
+    if config.stages == "fused":
+        return resolve_resources(config.pool, nodes)
+    reserved = config.cpu_stages.cpus_per_task
+    return resolve_resources(
+        config.pool,
+        reserve_for_tasks(config.cpu_stages, nodes),
+        set_aside=f", with cpu_stages.cpus_per_task={reserved:g} set aside for tasks",
     )
-    sizes = {split.id: split.size for split in run.plan.splits}
-    progress = ProgressReport(sum(sizes.values()), sum(sizes[name] for name in run.done))
-    worked: dict[str, dict[str, Any]] = {}
-    with progress:
-        records = (
-            work_locally(todo, spec, progress)
-            if config.executor == "local"
-            else work_on_ray(todo, spec, resources, progress)
+
+
+class _Work:
+    """The splits of one run being worked, in one pass or in the two of a corpus rate."""
+
+    def __init__(self, run: PreparedRun, lease: Lease, resources: Resources | None) -> None:
+        self._run = run
+        self._lease = lease
+        self._resources = resources
+        self.documents_scored = 0
+
+    def run(self, todo: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
+        """Work the splits; their done records by id."""
+        rate = self._run.config.selection.corpus_rate
+        if rate is None:
+            return self._pass(todo, "compress")
+        state = self._run.state
+        scored = state.read_scored(todo)
+        unscored = [split for split in todo if split.id not in scored]
+        logger.info("first pass: %d of %d splits are scored already", len(scored), len(todo))
+        if unscored:
+            self._pass(unscored, "score")
+        corpus = state.read_threshold() or self._settle_threshold(rate)
+        logger.info(
+            "second pass: words that score %.4f or more stay, and %d protected tokens of %d",
+            corpus.level / GRID,
+            corpus.protected_tokens,
+            corpus.num_tokens,
         )
-        for record in records:
-            progress.finish_split(record["split"], record["counts"], sizes[record["split"]])
-            worked[record["split"]] = record
-    logger.info("%s", progress.describe()[1])
-    return worked
+        return self._pass(todo, "select", corpus)
 
+    def retry(self, splits: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
+        """Try the quarantined records of done splits again; the new done records by id."""
+        logger.info("trying the quarantined records of %d splits again", len(splits))
+        return self._pass(splits, "retry", self._run.state.read_threshold())
 
-def _summarise(
-    run: PreparedRun,
-    manifest: Mapping[str, Any],
-    worked: Mapping[str, dict[str, Any]],
-    seconds: float,
-) -> dict[str, Any]:
-    totals = {key: value for key, value in manifest["totals"].items() if key != "rate"}
-    counts = SplitCounts(**totals)
-    in_this_run = SplitCounts()
-    for record in worked.values():
-        in_this_run.add(SplitCounts(**record["counts"]))
-    exit_code = _judge(run, manifest, counts)
-    _warn_about_text(counts)
-    return {
-        "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
-        "exit_code": exit_code,
-        "output": run.config.output.path,
-        **asdict(counts),
-        "rate": round(achieved_rate(counts), 6),
-        "splits": len(run.plan.splits),
-        "splits_resumed": len(run.done),
-        "seconds": round(seconds, 1),
-        "tokens_per_s": round(in_this_run.tokens / seconds) if worked else 0,
-    }
+    def _settle_threshold(self, rate: float) -> CorpusThreshold:
+        """The threshold over all that is planned, for the output's life."""
+        splits = self._run.plan.splits
+        if self._run.done:
+            raise MoosError(
+                f"{self._run.output.url}/_run/threshold.json is gone, although splits were "
+                "selected by it; put it back, or compress into another output.path"
+            )
+        total = ScoreHistogram()
+        for start in range(0, len(splits), HISTOGRAMS_AT_ONCE):
+            part = splits[start : start + HISTOGRAMS_AT_ONCE]
+            for record in self._run.state.read_scored(part).values():
+                total.add(ScoreHistogram.from_json(record["histogram"]))
+        corpus = find_threshold(total, rate)
+        self._run.state.write_threshold(corpus)
+        return corpus
 
-
-def _judge(run: PreparedRun, manifest: Mapping[str, Any], counts: SplitCounts) -> int:
-    records = counts.documents + counts.quarantined
-    if counts.quarantined == 0:
-        return EXIT_COMPLETE
-    share = counts.quarantined / records
-    limit = run.config.max_quarantined
-    first = _first_quarantined(run.output, manifest)
-    where = f"See {run.config.output.path}/quarantine/"
-    if counts.damaged_files:
-        logger.error("%d damaged file(s). First: %s. %s", counts.damaged_files, first, where)
-        return EXIT_QUARANTINED
-    if share > limit:
-        logger.error(
-            "%.3g %% of %d records quarantined, over max_quarantined=%g. First: %s. %s. "
-            "Raise max_quarantined if this is expected",
-            100 * share,
-            records,
-            limit,
-            first,
-            where,
+    def _pass(
+        self, todo: Sequence[InputSplit], task: Task, corpus: CorpusThreshold | None = None
+    ) -> dict[str, dict[str, Any]]:
+        run, resources = self._run, self._resources
+        assert resources is not None, "resources are settled where there is work"
+        spec = WorkSpec(
+            config=run.config,
+            signature=run.state.signature,
+            input_schema=run.plan.input_schema.serialize().to_pybytes(),
+            task=task,
+            role="all",
+            driver=self._lease.owner,
+            device=resources.device,
+            threads=resources.threads,
+            corpus=corpus,
         )
-        return EXIT_QUARANTINED
-    logger.warning(
-        "%d of %d records quarantined. First: %s. %s", counts.quarantined, records, first, where
-    )
-    return EXIT_COMPLETE
-
-
-def _first_quarantined(output: Storage, manifest: Mapping[str, Any]) -> str:
-    for entry in manifest["splits"]:
-        if entry["quarantine"] is not None:
-            record = json.loads(output.get(entry["quarantine"]["name"]).split(b"\n", 1)[0])
-            name = f", id {record['id']!r}" if record["id"] else ""
-            return f"{record['path']} at {record['position']}{name}: {record['reason']}"
-    return "none"
-
-
-def _warn_about_text(counts: SplitCounts) -> None:
-    with suppress(ZeroDivisionError):
-        share = counts.unknown_tokens / counts.encoder_tokens
-        if share > UNKNOWN_SHARE_WARNED:
-            logger.warning(
-                "%.1f %% of tokens are unknown to the checkpoint's vocabulary: it decides about "
-                "them blindly; use a checkpoint for these languages",
-                100 * share,
+        sizes = {split.id: split.size for split in run.plan.splits}
+        done = sum(sizes.values()) - sum(split.size for split in todo)
+        progress = ProgressReport(sum(sizes.values()), done)
+        worked: dict[str, dict[str, Any]] = {}
+        with progress:
+            records = (
+                work_locally(todo, spec, progress)
+                if run.config.executor == "local"
+                else work_on_ray(todo, spec, resources, progress)
             )
-        share = counts.non_latin_chars / counts.chars
-        if share > NON_LATIN_SHARE_WARNED:
-            logger.warning(
-                "%.1f %% of characters are letters of non-Latin scripts; the default checkpoint "
-                "was trained on English",
-                100 * share,
-            )
+            for record in records:
+                self._lease.check()
+                self.documents_scored += record.pop("documents_scored")
+                progress.finish_split(record["split"], record["counts"], sizes[record["split"]])
+                worked[record["split"]] = record
+        logger.info("%s", progress.describe()[1])
+        return worked

@@ -27,6 +27,10 @@ class StorageConfig(ConfigModel):
     """Options of the filesystem, such as `endpoint_url`. Never secrets: those come from the usual
     credential chain."""
 
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    """Times a failed request to a remote store is tried again, waiting 0.2 s and then twice as long
+    each time, up to 10 s, less a random part."""
+
     @field_validator("storage_options")
     @classmethod
     def _no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -114,12 +118,45 @@ class PoolConfig(ConfigModel):
     """GPUs reserved for a replica; a fraction lets several share one. `auto`: 1 where there are
     GPUs, else 0."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a replica's model runs. `auto`: CUDA where it has a GPU. `cpu` beside reserved GPUs
+    tries a cluster's layout on machines without them."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray labels that a replica's node must have, such as `{ray.io/accelerator-type: H100}`."""
+
     @field_validator("gpus_per_replica")
     @classmethod
     def _whole_above_one(cls, gpus: float | str) -> float | str:
         if isinstance(gpus, float) and gpus > 1 and gpus != int(gpus):
             raise ValueError("Ray gives a fraction of one GPU, or whole ones")
         return gpus
+
+
+class CpuStagesConfig(ConfigModel):
+    """Tasks beside the replicas.
+
+    They read, tokenise, select and write with `stages: split`, do the second pass of a corpus rate,
+    and decompress large files for many replicas.
+    """
+
+    cpus_per_task: Annotated[float, Field(gt=0)] = 1.0
+    """CPUs reserved for a task."""
+
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray labels that a task's node must have, such as `{role: cpu}`."""
+
+
+class DocumentLimits(ConfigModel):
+    """What one document may take before it goes to quarantine instead of taking the run with it."""
+
+    timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    """Longest time without progress. A replica that hangs is ended, its split worked again in a
+    process of its own, and the document that hangs that one too is quarantined."""
+
+    memory: Literal["auto"] | ByteSize = "auto"
+    """Most memory of a process that works a split. `auto`: 80 % of what its machine or container
+    had free when it began."""
 
 
 class CompressConfig(ConfigModel):
@@ -149,8 +186,18 @@ class CompressConfig(ConfigModel):
     executor: Literal["ray", "local"] = "ray"
     """`ray` works on a cluster, or starts Ray on this machine; `local` needs no Ray."""
 
+    stages: Literal["fused", "split"] = "fused"
+    """`fused`: a replica reads, compresses and writes. `split`: tasks on CPU nodes read and
+    tokenise, replicas only score, tasks on CPU nodes select and write. The output is the same."""
+
     pool: PoolConfig = PoolConfig()
     """Compressor replicas."""
+
+    cpu_stages: CpuStagesConfig = CpuStagesConfig()
+    """Tasks that need no model."""
+
+    document_limits: DocumentLimits = DocumentLimits()
+    """When a document is given up."""
 
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
@@ -161,5 +208,10 @@ class CompressConfig(ConfigModel):
             raise ValueError(
                 f"pool.replicas={self.pool.replicas} has no effect with executor=local, which is "
                 "one process; use executor=ray"
+            )
+        if self.executor == "local" and self.stages == "split":
+            raise ValueError(
+                "stages=split has no effect with executor=local, which is one process; use "
+                "executor=ray"
             )
         return self

@@ -2,27 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
 from moos import __version__
+from moos.corpus import CorpusThreshold
+from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import TEMPORARY
+from pipelines.counts import SplitCounts
 from pipelines.run_state import (
     CONTRACT_VERSION,
     MANIFEST,
     OBJECT_DIRECTORIES,
+    SCORES,
     SUCCESS,
     RunState,
     dump_json,
     named_objects,
 )
-from pipelines.work import RATE_BINS, SplitCounts
+from pipelines.sinks import RATE_BINS
 
 
 def build_manifest(
-    state: RunState, splits: Sequence[InputSplit], done: Mapping[str, dict[str, Any]]
+    state: RunState,
+    splits: Sequence[InputSplit],
+    done: Mapping[str, dict[str, Any]],
+    corpus: CorpusThreshold | None = None,
 ) -> dict[str, Any]:
     """What an output holds, from its done records: no times, no host names, no etags.
 
@@ -48,7 +56,7 @@ def build_manifest(
                 "quarantine": record["quarantine"],
             }
         )
-    return {
+    manifest = {
         "contract_version": CONTRACT_VERSION,
         "moos_version": __version__,
         "signature": state.signature,
@@ -57,6 +65,7 @@ def build_manifest(
         "rate_histogram": rates,
         "splits": entries,
     }
+    return manifest if corpus is None else {**manifest, "corpus_threshold": corpus.to_json()}
 
 
 def achieved_rate(counts: SplitCounts) -> float:
@@ -64,22 +73,45 @@ def achieved_rate(counts: SplitCounts) -> float:
     return counts.kept_tokens / counts.tokens if counts.tokens else 1.0
 
 
-def finish_run(state: RunState, manifest: Mapping[str, Any]) -> None:
+def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[], None]) -> None:
     """Write the manifest, remove what it does not name, and say `_SUCCESS` last.
 
     `_SUCCESS` holds the manifest's hash, so one left over from an earlier run counts for nothing.
+
+    Args:
+        state: The run's state.
+        manifest: What to publish.
+        confirm: Raises where this run no longer holds its output.
+
+    Raises:
+        MoosError: Another run took the output over, or removed what this one wrote.
     """
     output = state.output
     data = dump_json(manifest)
     digest = hashlib.sha256(data).hexdigest()
+    confirm()
     output.put(MANIFEST, data)
     counted = {name for entry in manifest["splits"] for name in named_objects(entry)}
-    for directory in OBJECT_DIRECTORIES:
-        for name in output.list(directory):
-            if f"{directory}/{name}" not in counted:
-                output.remove(f"{directory}/{name}")
-    for directory in ("", "_run", state.done_directory):
-        for name in output.list(directory):
-            if name.endswith(TEMPORARY):
-                output.remove(f"{directory}/{name}".lstrip("/"))
+    present = {
+        f"{directory}/{name}" for directory in OBJECT_DIRECTORIES for name in output.list(directory)
+    }
+    if lost := sorted(counted - present):
+        raise MoosError(
+            f"{len(lost)} objects of this run are gone, {lost[0]} first: another run, or somebody, "
+            "removed them; run again to write them anew"
+        )
+    leftovers = [
+        f"{directory}/{name}".lstrip("/")
+        for directory in ("", "_run", state.done_directory)
+        for name in output.list(directory)
+        if name.endswith(TEMPORARY) and not name.startswith("lease.")  # a heartbeat's, right now
+    ]
+    spent = [
+        f"{directory}/{name}"
+        for directory in (SCORES, state.scored_directory, state.attempts_directory)
+        for name in output.list(directory)
+    ]
+    confirm()
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(output.remove, [*sorted(present - counted), *leftovers, *spent]))
     output.put(SUCCESS, f"{digest}\n".encode())

@@ -8,19 +8,19 @@ import itertools
 import logging
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
+from moos.ranged_file import open_source
 from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, check_columns
-from moos.source_files import WatchedFile, decompress
-from moos.splits import InputSplit, file_kind, split_file
+from moos.source_files import WatchedFile, decompress, measure_content
+from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
 from pipelines.config import CompressConfig, InputConfig
 
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 SAMPLE_BYTES = 1 << 20
 SAMPLE_FILES = 32
 """JSONL columns are inferred from the first bytes of so many files, evenly spread."""
+
+MEASURED_AT_ONCE = 8
+"""Compressed files whose content is measured in parallel: decompression frees the GIL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,17 @@ class Plan:
     input_schema: pa.Schema
 
 
-def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> Plan:
+def plan_run(
+    config: CompressConfig,
+    fixed_schema: pa.Schema | None = None,
+    earlier: Sequence[InputSplit] = (),
+) -> Plan:
     """List the input, cut it into splits, and settle the schema.
 
     Args:
         config: The run's config.
         fixed_schema: Input schema that an earlier run on this output settled.
+        earlier: That run's splits: what it measured of a compressed file still holds.
 
     Raises:
         ConfigError: The input is missing, empty, mixed, lies under the output, lacks the text
@@ -60,7 +68,7 @@ def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> P
     settings = config.input
     output = Storage(config.output.path, config.output.storage_options)
     check_places(settings, output)
-    filesystem = Storage(settings.paths[0], settings.storage_options).filesystem
+    place = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
     sources = _list_readable(settings, output)
     kinds = {file_kind(source.relative): source for source in sources}
     if len({kind[0] for kind in kinds if kind}) > 1:
@@ -68,15 +76,23 @@ def plan_run(config: CompressConfig, fixed_schema: pa.Schema | None = None) -> P
         raise ConfigError(
             f"input.path holds both JSONL and Parquet ({shown}); name one kind with a glob"
         )
+    sizes = _measure_compressed(place, sources, earlier)
     splits: list[InputSplit] = []
     schemas: list[tuple[str, pa.Schema]] = []
     for source in sources:
-        metadata = _read_parquet_header(filesystem, source, schemas)
-        splits.extend(split_file(source, int(settings.split_bytes), metadata, settings.text_column))
+        splits.extend(
+            split_file(
+                source,
+                int(settings.split_bytes),
+                parquet=_read_parquet_header(place, source, schemas),
+                text_column=settings.text_column,
+                content_bytes=sizes.get(source.relative),
+            )
+        )
     if schemas:
         schema = _merge_schemas(schemas, settings, fixed_schema)
     else:
-        schema = _sample_schema(filesystem, splits, settings, fixed_schema)
+        schema = _sample_schema(place, splits, settings, fixed_schema)
     return Plan(splits, len(sources), schema)
 
 
@@ -97,7 +113,12 @@ def check_places(settings: InputConfig, output: Storage) -> None:
 
 
 def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
-    sources = list_sources(settings.paths, settings.storage_options, excluded=output.root)
+    sources = list_sources(
+        settings.paths,
+        settings.storage_options,
+        excluded=output.root,
+        retries=settings.retries,
+    )
     readable = [source for source in sources if file_kind(source.relative) is not None]
     ignored = [source.relative for source in sources if file_kind(source.relative) is None]
     if ignored:
@@ -112,8 +133,57 @@ def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
     return readable
 
 
+def _measure_compressed(
+    place: Storage, sources: Sequence[SourceFile], earlier: Sequence[InputSplit]
+) -> dict[str, int]:
+    """Decompressed bytes of each compressed JSONL file that is sound, by relative path."""
+    known: dict[tuple[str, int, str], int] = {}
+    for split in earlier:
+        if split.compression is not None and split.stop != WHOLE_FILE:
+            # Splits come in order, so the last one's end is the file's.
+            known[split.relative, split.file_size, split.etag] = split.stop
+    sizes: dict[str, int] = {}
+    unknown = []
+    for source in sources:
+        if (kind := file_kind(source.relative)) is None or kind[0] != "jsonl" or kind[1] is None:
+            continue
+        size = known.get((source.relative, source.size, source.etag))
+        if size is None:
+            unknown.append(source)
+        else:
+            sizes[source.relative] = size
+    if unknown:
+        logger.info(
+            "measuring %d compressed files of %d bytes",
+            len(unknown),
+            sum(source.size for source in unknown),
+        )
+    with ThreadPoolExecutor(MEASURED_AT_ONCE) as threads:
+        measured = threads.map(lambda source: _measure(place, source), unknown)
+        for source, size in zip(unknown, measured, strict=True):
+            if size is not None:
+                sizes[source.relative] = size
+    return sizes
+
+
+def _measure(place: Storage, source: SourceFile) -> int | None:
+    kind = file_kind(source.relative)
+    assert kind is not None, "only files of a known kind are measured"
+    assert kind[1] is not None, "only compressed files are measured"
+    with open_source(place, source.path, source.size) as opened:
+        watched = WatchedFile(opened)
+        try:
+            return measure_content(watched, kind[1])
+        except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+            if watched.failed:
+                raise
+            # Its worker will find the same and write the file-level quarantine record.
+            logger.warning("%s is damaged: %s", source.relative, error)
+            return None
+
+
 def _read_parquet_header(
-    filesystem: fsspec.AbstractFileSystem,
+    place: Storage,
     source: SourceFile,
     schemas: list[tuple[str, pa.Schema]],
 ) -> pq.FileMetaData | None:
@@ -121,8 +191,8 @@ def _read_parquet_header(
     kind = file_kind(source.relative)
     if kind is None or kind[0] != "parquet":
         return None
-    with filesystem.open(source.path, "rb") as stream:
-        watched = WatchedFile(cast(BinaryIO, stream))
+    with open_source(place, source.path, source.size) as stream:
+        watched = WatchedFile(stream)
         try:
             content = (
                 watched if kind[1] is None else io.BytesIO(decompress(watched, kind[1]).read())
@@ -178,7 +248,7 @@ def _check_text_column(schema: pa.Schema, text_column: str, name: str) -> None:
 
 
 def _sample_schema(
-    filesystem: fsspec.AbstractFileSystem,
+    place: Storage,
     splits: Sequence[InputSplit],
     settings: InputConfig,
     fixed: pa.Schema | None,
@@ -188,7 +258,7 @@ def _sample_schema(
     step = max(1, -(-len(firsts) // SAMPLE_FILES))
     sample = list(
         itertools.chain.from_iterable(
-            iterate_sample(filesystem, split, SAMPLE_BYTES) for split in firsts[::step]
+            iterate_sample(place, split, SAMPLE_BYTES) for split in firsts[::step]
         )
     )
     schema = infer_schema(sample, settings.text_column)

@@ -75,11 +75,13 @@ class ProgressReport:
         share = min(1.0, (self._done + worked) / self._planned)
         left = max(0, self._planned - self._done - worked)
         eta = f"{_duration(left * elapsed / worked)} left" if worked else "starting"
-        rate = total["kept_tokens"] / total["tokens"] if total["tokens"] else 0.0
+        # Nothing is kept yet in the first pass of a corpus rate.
+        kept = total["kept_tokens"]
+        rate = f"rate {kept / total['tokens']:.3f}, " if kept else ""
         quarantined = f", {total['quarantined']:,} quarantined" if total["quarantined"] else ""
         return share, (
             f"{total['documents']:,} documents{quarantined}, {total['tokens']:,} tokens, "
-            f"{total['tokens'] / max(elapsed, 1e-9):,.0f} tokens/s, rate {rate:.3f}, {eta}"
+            f"{total['tokens'] / max(elapsed, 1e-9):,.0f} tokens/s, {rate}{eta}"
         )
 
     def __enter__(self) -> "ProgressReport":

@@ -90,7 +90,7 @@ def document_html(text: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _settings(signature: Mapping[str, Any]) -> str:
-    budgets = ("rate", "target_tokens", "threshold")
+    budgets = ("rate", "target_tokens", "threshold", "corpus_rate")
     budget = next(
         (
             f"{b} {signature[f'selection.{b}']}"

@@ -7,12 +7,16 @@
 * `budget_tokenizer.json`: the reader's, where the budget is in its tokens
 * `plan.parquet`: the splits of the latest plan
 * `done/<signature>/<split>.json`: written last for each split; names the objects that count
+* `attempts/<signature>/<split>-<stage>.json`: which drivers' processes have begun on a split
+* `scored/<signature>/<split>.json`, `scores/`: the first pass of a corpus rate
+* `threshold.json`: the corpus's threshold, settled by the first run that scored all it planned
+* `lease.json`: who works on this output now
 * `events.jsonl`: when runs on this output began and how they ended
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +27,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from moos.checkpoint import Checkpoint, Scoring
+from moos.corpus import CorpusThreshold
 from moos.errors import ConfigError
 from moos.splits import InputSplit, splits_from_table, splits_to_table
 from moos.storage import Storage
@@ -40,6 +45,8 @@ CONFIG = "_run/config.yaml"
 EVENTS = "_run/events.jsonl"
 MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
+THRESHOLD = "_run/threshold.json"
+SCORES = "_run/scores"
 OBJECT_DIRECTORIES = ("data", "quarantine")
 
 
@@ -87,7 +94,10 @@ class RunState:
         """Name the state; reads and writes nothing."""
         self.output = output
         self.signature = dict(signature)
-        self.done_directory = f"_run/done/{signature_id(signature)}"
+        name = signature_id(signature)
+        self.done_directory = f"_run/done/{name}"
+        self.scored_directory = f"_run/scored/{name}"
+        self.attempts_directory = f"_run/attempts/{name}"
 
     def check_owner(self) -> None:
         """Refuse an output that another run, or somebody else, began.
@@ -159,25 +169,62 @@ class RunState:
         """Commit a split: from here on, the objects that its record names count."""
         self.output.put(f"{self.done_directory}/{record['split']}.json", dump_json(record))
 
+    def write_scored(self, record: Mapping[str, Any]) -> None:
+        """Commit a split's scores: from here on, the table that its record names counts."""
+        self.output.put(f"{self.scored_directory}/{record['split']}.json", dump_json(record))
+
+    def read_plan(self) -> list[InputSplit]:
+        """The splits of the latest plan; none before the first."""
+        try:
+            return read_plan(self.output)
+        except FileNotFoundError:
+            return []
+
+    def read_scored_record(self, split: InputSplit) -> dict[str, Any]:
+        """The scored record of one split, as it stands.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return self._read_record(self.scored_directory, split)
+
+    def read_done_record(self, split: InputSplit) -> dict[str, Any]:
+        """The done record of one split, as it stands.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return self._read_record(self.done_directory, split)
+
+    def _read_record(self, directory: str, split: InputSplit) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self.output.get(f"{directory}/{split.id}.json"))
+        return record
+
     def read_done(self, splits: Iterable[InputSplit]) -> dict[str, dict[str, Any]]:
-        """The valid done records by split id.
+        """The valid done records by split id."""
+        return self._read_records(self.done_directory, splits, OBJECT_DIRECTORIES)
+
+    def read_scored(self, splits: Iterable[InputSplit]) -> dict[str, dict[str, Any]]:
+        """The valid scored records by split id."""
+        return self._read_records(self.scored_directory, splits, (SCORES,))
+
+    def _read_records(
+        self, directory: str, splits: Iterable[InputSplit], objects: Sequence[str]
+    ) -> dict[str, dict[str, Any]]:
+        """The valid records of a directory by split id.
 
         Valid are those whose source is still what was planned, and whose objects are still there:
         a file that vanished from the input had its objects removed, and may come back.
         """
-        listed = set(self.output.list(self.done_directory))
+        listed = set(self.output.list(directory))
         wanted = [split for split in splits if f"{split.id}.json" in listed]
         with ThreadPoolExecutor(16) as threads:
-            paths = [f"{self.done_directory}/{split.id}.json" for split in wanted]
+            paths = [f"{directory}/{split.id}.json" for split in wanted]
             contents = threads.map(self.output.get, paths)
             records = {
                 split.id: json.loads(data) for split, data in zip(wanted, contents, strict=True)
             }
-        present = {
-            f"{directory}/{name}"
-            for directory in OBJECT_DIRECTORIES
-            for name in self.output.list(directory)
-        }
+        present = {f"{place}/{name}" for place in objects for name in self.output.list(place)}
         return {
             split.id: records[split.id]
             for split in wanted
@@ -185,10 +232,22 @@ class RunState:
             and named_objects(records[split.id]) <= present
         }
 
+    def read_threshold(self) -> CorpusThreshold | None:
+        """The corpus's threshold, or None before a run has scored all it planned."""
+        try:
+            return CorpusThreshold.from_json(json.loads(self.output.get(THRESHOLD)))
+        except FileNotFoundError:
+            return None
+
+    def write_threshold(self, threshold: CorpusThreshold) -> None:
+        """Settle the corpus's threshold for the output's life."""
+        self.output.put(THRESHOLD, dump_json(threshold.to_json()))
+
 
 def named_objects(record: Mapping[str, Any]) -> set[str]:
-    """Names of the objects that a done record, or a manifest's entry, says count."""
-    return {part["name"] for part in (record["data"], record["quarantine"]) if part is not None}
+    """Names of the objects that a record, or a manifest's entry, says count."""
+    parts = (record.get(kind) for kind in ("data", "quarantine", "scores"))
+    return {part["name"] for part in parts if part is not None}
 
 
 def read_plan(output: Storage) -> list[InputSplit]:

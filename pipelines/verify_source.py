@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from moos.records import RecordReader
+from moos.pieces import RunReader
+from moos.records import RecordParser
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
 from pipelines.commit import append_keys, json_lines
@@ -21,8 +22,8 @@ class SourceChecker:
         """Prepare a reader like the run's."""
         settings = yaml.safe_load(output.get(CONFIG))["input"]
         paths = signature["input.path"]
-        self._reader = RecordReader(
-            Storage(paths[0], settings["storage_options"]).filesystem,
+        self._source = Storage(paths[0], settings["storage_options"])
+        self._parser = RecordParser(
             signature["input.text_column"],
             signature["input.id_column"],
             signature["input.max_document_chars"],
@@ -38,7 +39,7 @@ class SourceChecker:
     ) -> None:
         """Every record of the split in its rows or in quarantine, once, in order, unchanged."""
         try:
-            if describe_file(self._reader.filesystem, split.path) != (split.file_size, split.etag):
+            if describe_file(self._source, split.path) != (split.file_size, split.etag):
                 findings.splits_without_source += 1
                 return
         except (FileNotFoundError, PermissionError):
@@ -48,7 +49,8 @@ class SourceChecker:
         apart = set(quarantined)
         rows = _Rows(stored, self._schema)
         seen: set[int] = set()
-        for group in self._reader.read(split):
+        pieces = RunReader(self._source, [split], self._parser.text_column).read(split)
+        for group in map(self._parser.parse, pieces):
             seen.update(bad.position for bad in group.bad)
             kept = [row for row, at in enumerate(group.positions) if at not in apart]
             seen.update(at for at in group.positions if at in apart)

@@ -176,7 +176,7 @@ def _model_config(kind: str, tokenizer: Tokenizer):
     )
 
 
-def _write_checkpoint(kind: str, directory: Path) -> None:
+def write_checkpoint(kind: str, directory: Path) -> None:
     import torch
     import transformers
 
@@ -220,7 +220,7 @@ def make_checkpoint(tmp_path_factory):
     def make(kind: str) -> Path:
         if kind not in made:
             directory = tmp_path_factory.mktemp(kind)
-            _write_checkpoint(kind, directory)
+            write_checkpoint(kind, directory)
             made[kind] = directory
         return made[kind]
 

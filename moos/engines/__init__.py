@@ -1,6 +1,6 @@
 """Engines turn windows of token ids into a preserve probability and an outlier score per token."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,9 +32,15 @@ class TokenScores:
 
 
 class Engine(Protocol):
-    """Anything that scores windows."""
+    """Anything that scores windows.
+
+    Attributes:
+        name: What the engine is called in configs and manifests.
+        on_progress: Called after each micro-batch.
+    """
 
     name: str
+    on_progress: Callable[[], None]
 
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
         """Score each window, in order."""

@@ -3,7 +3,7 @@
 Shapes: B windows in the micro-batch, T tokens per window, D hidden size, C classes (2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.device = torch.device(device)
+        self.on_progress: Callable[[], None] = _do_nothing
         self._reduction = scoring.outlier_reduction
         self._preserve_index = checkpoint.preserve_index
         self._pad_id = int(checkpoint.config.get("pad_token_id") or 0)
@@ -68,6 +69,7 @@ class TorchEngine:
         for batch in plan_micro_batches([len(item.ids) for item in inputs], self._max_positions):
             for index, scores in zip(batch, self._forward([inputs[i] for i in batch]), strict=True):
                 results[index] = scores
+            self.on_progress()
         return [scores for scores in results if scores is not None]
 
     @torch.inference_mode()
@@ -95,6 +97,10 @@ class TorchEngine:
             )
             for row, item in enumerate(batch)
         ]
+
+
+def _do_nothing() -> None:
+    """Nobody wants to know."""
 
 
 def plan_micro_batches(lengths: Sequence[int], max_positions: int) -> list[list[int]]:

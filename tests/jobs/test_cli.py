@@ -1,6 +1,7 @@
 """The commands as a user meets them: exit codes, messages, one JSON line."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import yaml
 
 from moos import __version__
 from moos.config import load_config
+from moos.storage import Storage
 from pipelines.config import CompressConfig
+from pipelines.lease import Lease
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +71,7 @@ def test_verify_refuses_storage_options_that_are_no_json(moos, tmp_path):
 def test_an_interrupted_run_is_exit_code_1_and_says_how_to_go_on(moos, arguments, monkeypatch):
     from pipelines.work import SplitWorker
 
-    def interrupt(self, split, report):
+    def interrupt(self, split, report, pieces=None):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -84,9 +87,9 @@ def test_a_failed_run_is_exit_code_1_with_its_reason(moos, arguments, docs, monk
 
     work = SplitWorker.work
 
-    def change(self, split, report):
+    def change(self, split, report, pieces=None):
         docs.write_text('{"text": "other"}\n')
-        return work(self, split, report)
+        return work(self, split, report, pieces)
 
     monkeypatch.setattr(SplitWorker, "work", change)
     result = moos("compress", *arguments)
@@ -112,6 +115,19 @@ def test_too_many_bad_records_are_exit_code_3(moos, arguments, docs):
         (["selection.rate=2"], "selection.rate: "),
         (["selection.rate=0.5", "selection.target_tokens=5"], "set one budget, not 2"),
         (["selection.threshold=0.5"], "set scoring.outlier.statistics=checkpoint or"),
+        (["selection.corpus_rate=0.5"], "set scoring.outlier.statistics=checkpoint or"),
+        (["selection.corpus_rate=2"], "selection.corpus_rate: "),
+        (["selection.corpus_rate=0.5", "selection.rate=0.5"], "set one budget, not 2"),
+        (["stages=split"], "stages=split has no effect with executor=local"),
+        (["stages=three"], "stages: "),
+        (["pool.replicas=2"], "pool.replicas=2 has no effect with executor=local"),
+        (["pool.device=tpu"], "pool.device: "),
+        (["pool.labels=gpu"], "pool.labels: "),
+        (["cpu_stages.cpus_per_task=0"], "cpu_stages.cpus_per_task: "),
+        (["document_limits.timeout_s=0"], "document_limits.timeout_s: "),
+        (["document_limits.memory=lots"], "document_limits.memory"),
+        (["input.retries=-1"], "input.retries: "),
+        (["output.retries=many"], "output.retries: "),
         (["output.format=csv"], "output.format: "),
         (["input.split_bytes=1"], "input.split_bytes: "),
         (["selection.protect_patterns=['(']"], "is not a regular expression"),
@@ -166,6 +182,25 @@ def test_another_run_on_the_same_output_is_exit_code_2(moos, arguments):
     result = moos("compress", *arguments, "selection.rate=0.25")
     assert (result.code, result.out) == (2, "")
     assert "selection.rate: was None, now 0.25" in result.err
+
+
+def test_a_corpus_rate_is_met_and_verifies(moos, arguments, tmp_path):
+    extra = ("selection.corpus_rate=0.6", "scoring.alpha=1", "selection.protect=[]")
+    result = moos("compress", *arguments, *extra)
+    assert (result.code, result.summary["documents_scored"]) == (0, 10)
+    assert 0.5 < result.summary["rate"] <= 0.6
+    assert moos("verify", tmp_path / "out").code == 0
+    assert moos("compress", *arguments, *extra).summary["documents_scored"] == 0
+
+
+def test_an_output_that_another_run_works_on_is_exit_code_1_and_named(moos, arguments, tmp_path):
+    with Lease(Storage(str(tmp_path / "out")), heartbeat_s=0.2):
+        result = moos("compress", *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert "error: another run is working on output.path=" in result.err
+    assert f"process {os.getpid()} on " in result.err
+    assert "Traceback" not in result.err
+    assert moos("compress", *arguments).code == 0
 
 
 def test_dry_run_writes_nothing_and_prints_one_json_line(moos, arguments, tmp_path, docs):

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from tokenizers import Tokenizer
 
 from moos import CompressedDocument, Compressor, render
 from moos.characters import SPACE, classify
-from moos.compressor import GROUP_CHARS, group_texts
+from moos.compressor import GROUP_CHARS, group_by_chars
 from moos.config import WindowConfig
 from moos.engines.pytorch import plan_micro_batches
 from moos.errors import ConfigError, DataError, ModelError
 from moos.rendering import merge_kept_words
+from moos.scored_text import compress_scored
 from moos.scores import GRID, round_scores
 from moos.selection import budget_of_rate
 from moos.words import count_tokens, cut_words, map_tokens
@@ -128,6 +131,8 @@ def test_one_bad_text_does_not_stop_the_others(tiny_compressor):
         ({"rate": 0.5, "target_tokens": 3}, "set one budget"),
         ({"rates": 0.5}, r"rates: Extra inputs.*\(got 0\.5\)"),
         ({"rate": 0}, r"rate: .*\(got 0\)"),
+        ({"corpus_rate": 1.5}, r"corpus_rate: .*\(got 1\.5\)"),
+        ({"corpus_rate": 0.5, "rate": 0.5}, "set one budget"),
         ({"protect": ["dates"]}, "protect"),
         ({"protect_patterns": ["("]}, "is not a regular expression"),
     ],
@@ -323,10 +328,33 @@ def test_case_and_line_breaks_come_through_an_uncased_model(tiny_compressor):
     assert words == ["MIXED", "Case", "ÉTÉ", "Straße"]
 
 
+def test_preparing_scoring_and_selecting_apart_is_compressing(tiny_compressor, hostile_text):
+    """In three processes, as a run on a cluster may do it."""
+    texts = [TEXT, hostile_text, TEXT * 3]
+    selector = tiny_compressor.selector(rate=0.4)
+    prepared = pickle.loads(pickle.dumps(tiny_compressor.preparer.prepare(texts)))
+    scored = pickle.loads(pickle.dumps(tiny_compressor.score(prepared)))
+    assert [item.text for item in scored] == texts
+    apart = [compress_scored(item, selector) for item in scored]
+    together = tiny_compressor.compress(texts, rate=0.4)
+    assert [document.words for document in apart] == [document.words for document in together]
+    assert [document.spans for document in apart] == [document.spans for document in together]
+    for name in ("num_tokens", "num_kept_tokens", "num_unknown_tokens", "num_non_latin_chars"):
+        assert [getattr(d, name) for d in apart] == [getattr(d, name) for d in together]
+
+
+def test_a_text_that_cannot_be_prepared_has_its_error_in_its_place(tiny_compressor):
+    prepared = tiny_compressor.preparer.prepare(["\ud800", TEXT, "x\udfff", ""])
+    assert [isinstance(part, DataError) for part in prepared] == [True, False, True, False]
+    assert (prepared[1].text, prepared[3].text) == (TEXT, "")
+    assert tiny_compressor.preparer.prepare([]) == []
+    assert tiny_compressor.score([]) == []
+
+
 @given(st.lists(st.integers(0, GROUP_CHARS + 10), max_size=8))
 def test_groups_hold_every_text_once_in_order(lengths):
     texts = ["x" * length for length in lengths]
-    groups = list(group_texts(texts))
+    groups = list(group_by_chars(texts, lengths))
     assert [text for group in groups for text in group] == texts
     assert all(sum(map(len, group[:-1])) < GROUP_CHARS for group in groups)
 

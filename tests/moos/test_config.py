@@ -75,6 +75,9 @@ def test_every_problem_is_listed():
         "selection.target_tokens=-1",
         "selection.target_tokens=2.5",
         "selection.threshold=1.5",
+        "selection.corpus_rate=0",
+        "selection.corpus_rate=1.01",
+        "selection.corpus_rate=half",
         "selection.protect=[numbers, dates]",
         "selection.protect=numbers",
         "selection.protect_patterns=['(unclosed']",
@@ -99,6 +102,9 @@ def test_a_value_out_of_range_is_named(override):
         {"rate": 0.5, "threshold": 0.5},
         {"target_tokens": 0, "threshold": 0.0},
         {"rate": 1, "target_tokens": 1, "threshold": 1},
+        {"rate": 0.5, "corpus_rate": 0.5},
+        {"threshold": 0.0, "corpus_rate": 1},
+        {"rate": 1, "target_tokens": 1, "threshold": 1, "corpus_rate": 1},
     ],
 )
 def test_two_budgets_are_refused_with_both_values(budgets):
@@ -108,9 +114,10 @@ def test_two_budgets_are_refused_with_both_values(budgets):
         assert f"{name}=" in str(caught.value)
 
 
-def test_a_reader_s_tokenizer_is_refused_where_it_has_no_effect():
-    with pytest.raises(ValidationError, match="no effect on threshold"):
-        SelectionConfig(threshold=0.5, budget_tokenizer="tokenizer.json")
+@pytest.mark.parametrize("name", ["threshold", "corpus_rate"])
+def test_a_reader_s_tokenizer_is_refused_where_it_has_no_effect(name):
+    with pytest.raises(ValidationError, match=f"no effect on {name}"):
+        SelectionConfig(**{name: 0.5}, budget_tokenizer="tokenizer.json")
 
 
 def test_no_budget_means_half():
@@ -118,6 +125,7 @@ def test_no_budget_means_half():
     assert SelectionConfig(rate=0.2).effective_rate == 0.2
     assert SelectionConfig(target_tokens=0).effective_rate is None
     assert SelectionConfig(threshold=0.0).effective_rate is None
+    assert SelectionConfig(corpus_rate=0.4).effective_rate is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,13 @@ def test_values_are_read_as_yaml_and_never_guessed(override, value):
 
 
 @pytest.mark.parametrize(
-    "override", ["selection.target_tokens=no", "selection.rate=yes", "selection.threshold=off"]
+    "override",
+    [
+        "selection.target_tokens=no",
+        "selection.rate=yes",
+        "selection.threshold=off",
+        "selection.corpus_rate=on",
+    ],
 )
 def test_yes_and_no_are_not_numbers(override):
     with pytest.raises(ConfigError, match=override.partition("=")[0]):

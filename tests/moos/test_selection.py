@@ -9,6 +9,7 @@ from moos.selection import (
     rank_words,
     select_by_budget,
     select_by_count,
+    select_by_level,
     select_by_threshold,
 )
 
@@ -130,6 +131,65 @@ def test_a_threshold_is_compared_on_the_grid(threshold):
     scores = np.float32([1228 / GRID, 1229 / GRID])
     keep = select_by_threshold(scores, np.int32([1, 1]), np.zeros(2, np.bool_), threshold)
     assert keep.tolist() == [False, True]
+
+
+@given(documents, st.integers(0, GRID + 1))
+def test_a_level_without_a_share_of_the_next_is_a_threshold(document, level):
+    scores, counts, protected = document
+    keep = select_by_level(scores, counts, protected, level, (0, 0))
+    expected = select_by_threshold(scores, counts, protected, level / GRID)
+    assert keep.tolist() == expected.tolist()
+
+
+# The documents' scores are eighths.
+levels = st.integers(0, 9).map(lambda eighth: eighth * GRID // 8 + 1)
+shares = st.integers(1, 50).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
+
+
+@given(documents, levels, shares)
+def test_a_level_keeps_what_reaches_it_and_a_share_of_the_next_from_the_beginning(
+    document, level, share
+):
+    scores, counts, protected = document
+    keep = select_by_level(scores, counts, protected, level, share)
+    at = np.rint(scores * GRID).astype(int)
+    competing = ~protected & (counts > 0)
+    assert keep[protected].all()
+    assert keep[competing & (at >= level)].all()
+    assert not keep[competing & (at < level - 1)].any()
+    tied = np.flatnonzero(competing & (at == level - 1))
+    kept, total = share
+    allowed = int(counts[tied].sum()) * kept // total
+    spent = int(counts[tied][keep[tied]].sum())
+    assert spent <= allowed
+    # From the beginning, and as many as fit.
+    num_kept = int(keep[tied].sum())
+    assert keep[tied[:num_kept]].all()
+    if num_kept < len(tied):
+        assert spent + counts[tied[num_kept]] > allowed
+
+
+@given(documents, levels, st.integers(1, 50), st.integers(0, 50), st.integers(0, 50))
+def test_a_larger_share_keeps_a_superset(document, level, total, first, second):
+    low, high = sorted((min(first, total), min(second, total)))
+    few = select_by_level(*document, level, (low, total))
+    more = select_by_level(*document, level, (high, total))
+    lower_level = select_by_level(*document, level - 1, (0, 0))
+    assert (more | ~few).all()
+    assert (lower_level | ~more).all()
+
+
+@given(documents, levels, shares)
+def test_words_without_tokens_follow_their_neighbour_at_a_level_too(document, level, share):
+    scores, counts, protected = document
+    keep = select_by_level(scores, counts, protected, level, share)
+    costed = np.flatnonzero(counts > 0)
+    for index in np.flatnonzero((counts == 0) & ~protected):
+        on_the_left = costed[costed < index]
+        if len(costed):
+            assert keep[index] == keep[on_the_left[-1] if len(on_the_left) else costed[0]]
+        else:
+            assert keep[index]
 
 
 def erratic(counts, seed):

@@ -158,7 +158,17 @@ def done_times():
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory):
+def aws_credentials():
+    """Credentials where the usual chain looks for them; servers of tests take any."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory, aws_credentials):
     """Ray on this machine for the whole session, with two GPUs that exist by name only."""
     import ray
 

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import random
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moos import protect
 from moos.errors import ConfigError
 from moos.schema import EXTRA_JSON, annotation_schema
 from pipelines.verify import verify_output
 
+CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")
 OURS = ["compressed_text", "kept_spans", "num_tokens", "num_kept_tokens", "rate", "over_budget"]
 
 
@@ -286,16 +289,118 @@ def test_a_parquet_file_without_rows_is_a_complete_run(compress, write_parquet, 
     assert_sound(tmp_path / "out")
 
 
+@pytest.mark.parametrize("split_bytes", ["1KiB", "8MiB"])
 @pytest.mark.parametrize("extension", ["gz", "zst"])
 def test_compressed_input_gives_the_same_rows(
-    compress, write_jsonl, documents, tmp_path, read_rows, extension
+    compress, write_jsonl, documents, tmp_path, read_rows, extension, split_bytes
 ):
     plain = write_jsonl("docs.jsonl", documents(20))
     packed = write_jsonl(f"docs.jsonl.{extension}", documents(20))
-    compress(plain, tmp_path / "a")
-    assert compress(packed, tmp_path / "b")["documents"] == 20
+    override = f"input.split_bytes={split_bytes}"
+    first = compress(plain, tmp_path / "a", override)
+    second = compress(packed, tmp_path / "b", override)
+    assert second["documents"] == 20
+    assert (second["splits"], second["input_bytes"]) == (first["splits"], first["input_bytes"])
+    assert (second["splits"] > 3) == (split_bytes == "1KiB")
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
     assert_sound(tmp_path / "b")
+
+
+@pytest.mark.parametrize("selection", [["selection.rate=0.4"], CORPUS], ids=" ".join)
+def test_rows_of_one_row_group_in_many_splits_are_the_rows_of_one(
+    compress, write_parquet, documents, tmp_path, read_rows, selection
+):
+    records = documents(90)
+    columns = {key: [record[key] for record in records] for key in ("id", "text")}
+    source = write_parquet("docs.parquet", columns, row_group_size=90)
+    whole = compress(source, tmp_path / "a", *selection)
+    parts = compress(source, tmp_path / "b", *selection, "input.split_bytes=1KiB")
+    assert (whole["splits"], parts["splits"] > 5) == (1, True)
+    assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
+    assert_sound(tmp_path / "b")
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_corpus_is_compressed_to_its_rate_and_its_documents_to_what_they_need(
+    compress, write_jsonl, documents, tmp_path, read_rows, rate, form
+):
+    source = write_jsonl("docs.jsonl", documents(200))
+    overrides = (f"selection.corpus_rate={rate}", "scoring.alpha=1", f"output.format={form}")
+    summary = compress(source, tmp_path / "out", *overrides, "input.split_bytes=4KiB")
+    assert rate - 0.005 < summary["rate"] <= rate
+    assert summary["documents_scored"] == summary["documents"] == 200
+    rates = [row["rate"] for row in read_rows(tmp_path / "out")]
+    assert max(rates) - min(rates) > 0.05
+    assert_sound(tmp_path / "out")
+
+
+def test_how_a_corpus_is_cut_and_read_does_not_change_its_rows(
+    compress, write_jsonl, documents, tmp_path, read_rows
+):
+    found = []
+    for number, (name, size) in enumerate(
+        [("docs.jsonl", "1KiB"), ("docs.jsonl", "8MiB"), ("docs.jsonl.gz", "2KiB")]
+    ):
+        source = write_jsonl(name, documents(60))
+        out = tmp_path / f"out-{number}"
+        compress(source, out, *CORPUS, f"input.split_bytes={size}")
+        found.append(read_rows(out))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_corpus_rate_finds_the_bad_records_that_a_rate_finds(
+    compress, write_jsonl, documents, tmp_path, read_quarantine, monkeypatch
+):
+    monkeypatch.setattr(protect, "PATTERN_TIMEOUT_S", 0.1)
+    slow = {"id": "slow", "text": "a" * 5000 + "y"}
+    records = [*documents(9), b"nope", {"text": None}, slow, *documents(9, 9), {"text": ""}]
+    source = write_jsonl("docs.jsonl", records)
+    overrides = (
+        "selection.protect_patterns=['(?:(?:a|aa)+)+x']",
+        "input.id_column=id",
+        "max_quarantined=1",
+        "input.split_bytes=1KiB",
+    )
+    compress(source, tmp_path / "a", *overrides)
+    summary = compress(source, tmp_path / "b", *CORPUS, *overrides)
+    assert (summary["documents"], summary["quarantined"]) == (19, 3)
+    found = read_quarantine(tmp_path / "b")
+    assert found == read_quarantine(tmp_path / "a")
+    assert found[-1]["id"] == "slow"
+    assert "selection.protect_patterns" in found[-1]["reason"]
+
+
+@pytest.mark.parametrize("num_documents", [5, 4000])
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b.jsonl.zst"])
+def test_a_damaged_file_is_one_record_of_a_corpus_too(
+    compress, write_jsonl, documents, tmp_path, read_quarantine, name, num_documents
+):
+    """Of a large one, pieces are read before its damage is met."""
+    write_jsonl("in/a.jsonl", documents(5))
+    pad = [random.Random(i).randbytes(200).hex() for i in range(num_documents)]
+    path = write_jsonl(f"in/{name}", [{"text": "One two.", "pad": noise} for noise in pad])
+    path.write_bytes(path.read_bytes()[:-20])
+    summary = compress(tmp_path / "in", tmp_path / "out", *CORPUS, "max_quarantined=1")
+    assert (summary["exit_code"], summary["damaged_files"], summary["documents"]) == (3, 1, 5)
+    assert [record["path"] for record in read_quarantine(tmp_path / "out")] == [name]
+    assert_sound(tmp_path / "out")
+
+
+def test_protected_words_over_a_corpus_rate_are_told(compress, write_jsonl, tmp_path, caplog):
+    source = write_jsonl("docs.jsonl", [{"text": "1 2 3 4 5 six"}] * 9)
+    summary = compress(source, tmp_path / "out", "selection.corpus_rate=0.1", "scoring.alpha=1")
+    assert summary["kept_tokens"] == 5 * 9
+    assert "over selection.corpus_rate=0.1; protect less, or raise the rate" in caplog.text
+    assert_sound(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [[], [b"nope"], [{"text": ""}], [{"text": None}] * 3])
+def test_a_corpus_without_tokens_is_a_complete_run(compress, write_jsonl, tmp_path, content):
+    source = write_jsonl("docs.jsonl", content)
+    summary = compress(source, tmp_path / "out", *CORPUS, "max_quarantined=1")
+    assert (summary["exit_code"], summary["rate"]) == (0, 1.0)
+    assert_sound(tmp_path / "out")
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
@@ -389,6 +494,9 @@ def test_a_quarantined_record_can_be_repaired_from_its_raw_bytes(
         ["selection.target_tokens=0"],
         ["selection.target_tokens=7"],
         ["selection.threshold=0.5", "scoring.alpha=1"],
+        ["selection.corpus_rate=0.3", "scoring.alpha=1"],
+        ["selection.corpus_rate=1", "scoring.alpha=1"],
+        ["selection.corpus_rate=0.2", "scoring.alpha=1", "selection.protect=[]"],
         ["selection.rate=0.2", "selection.protect=[]"],
         ["selection.rate=0.2", "selection.protect_words=[committee]"],
         ["selection.rate=0.3", "window.max_length=16", "window.context_tokens=4"],

@@ -129,8 +129,8 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def replicas(process) -> list[int]:
-    name = "MapWorker(MapBatches(SplitCompressor))"
+def replicas(process, actor: str) -> list[int]:
+    name = f"MapWorker(MapBatches({actor}))"
     return [pid for pid in descendants(process.pid) if name in command_line(pid)]
 
 
@@ -168,11 +168,20 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize(
+    ("stages", "actor"),
+    [
+        ([], "SplitCompressor"),
+        # A CPU is left for tasks on a machine of two.
+        (["stages=split", "pool.cpus_per_replica=0.5"], "SplitScorer"),
+    ],
+    ids=["fused", "split"],
+)
 def test_a_run_on_ray_survives_a_killed_driver_and_a_killed_replica(
-    start, many_documents, tmp_path, snapshot, done_times, uninterrupted
+    start, many_documents, tmp_path, snapshot, done_times, uninterrupted, stages, actor
 ):
     output = tmp_path / "out"
-    on_ray = ("executor=ray", "pool.replicas=2")
+    on_ray = ("executor=ray", "pool.replicas=2", *stages)
     process = start(many_documents, output, *on_ray)
     wait_for(lambda: done_splits(output) >= 5, process)
     family = descendants(process.pid)
@@ -186,7 +195,7 @@ def test_a_run_on_ray_survives_a_killed_driver_and_a_killed_replica(
 
     process = start(many_documents, output, *on_ray)
     wait_for(lambda: done_splits(output) >= len(done) + 5, process)
-    kill(wait_for(lambda: replicas(process), process)[0])
+    kill(wait_for(lambda: replicas(process, actor), process)[0])
     summary = finish(process)
     assert summary["documents"] == 800
     assert summary["splits_resumed"] == len(done)

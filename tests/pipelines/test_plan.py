@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import itertools
 import logging
+import os
 
 import fsspec
 import pyarrow as pa
@@ -11,6 +13,7 @@ import pytest
 
 from moos.errors import ConfigError
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS
+from moos.splits import WHOLE_FILE
 from pipelines.compress import prepare_compress
 from pipelines.plan import plan_run
 
@@ -19,8 +22,8 @@ from pipelines.plan import plan_run
 def plan(config, tmp_path):
     """`plan(input, *overrides)`: the plan of a run into `tmp_path / "out"`."""
 
-    def make(source, *overrides, fixed=None):
-        return plan_run(config(source, tmp_path / "out", *overrides), fixed)
+    def make(source, *overrides, fixed=None, earlier=()):
+        return plan_run(config(source, tmp_path / "out", *overrides), fixed, earlier)
 
     return make
 
@@ -237,6 +240,74 @@ def test_a_compressed_parquet_file_without_the_text_column_is_refused(plan, tmp_
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(sink.getvalue()))
     with pytest.raises(ConfigError, match="no column 'text'"):
         plan(tmp_path / "a.parquet.gz")
+
+
+@pytest.mark.parametrize("extension", ["gz", "zst"])
+def test_a_compressed_file_is_planned_like_its_content(plan, write_jsonl, documents, extension):
+    plain = plan(write_jsonl("a.jsonl", documents(60)), "input.split_bytes=1KiB")
+    packed = plan(write_jsonl(f"a.jsonl.{extension}", documents(60)), "input.split_bytes=1KiB")
+    bounds = [[(s.start, s.stop, s.size) for s in made.splits] for made in (plain, packed)]
+    assert bounds[0] == bounds[1]
+    assert len(bounds[0]) > 3
+    assert packed.input_schema == plain.input_schema
+
+
+@pytest.mark.parametrize("extension", ["gz", "zst"])
+@pytest.mark.parametrize("damage", ["truncated", "no archive"])
+def test_a_damaged_compressed_file_is_one_split_for_its_worker_to_report(
+    plan, write_jsonl, documents, caplog, extension, damage
+):
+    sound = write_jsonl(f"in/a.jsonl.{extension}", documents(5))
+    path = write_jsonl(f"in/b.jsonl.{extension}", documents(900))
+    path.write_bytes(path.read_bytes()[:-20] if damage == "truncated" else b"hello, this is text")
+    made = plan(sound.parent, "input.split_bytes=1KiB")
+    (split,) = [split for split in made.splits if split.path == str(path)]
+    assert (split.start, split.stop) == (0, WHOLE_FILE)
+    assert f"b.jsonl.{extension} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("extension", ["gz", "zst"])
+def test_a_compressed_file_of_nothing_is_planned_as_no_split(plan, write_jsonl, extension):
+    write_jsonl("in/a.jsonl", [{"text": "a"}])
+    path = write_jsonl(f"in/b.jsonl.{extension}", [])
+    assert [split.relative for split in plan(path.parent).splits] == ["a.jsonl"]
+
+
+def test_what_was_measured_of_a_compressed_file_is_not_measured_again(
+    plan, write_jsonl, documents, caplog
+):
+    path = write_jsonl("a.jsonl.gz", documents(60))
+    small = "input.split_bytes=1KiB"
+    first = plan(path, small)
+    status = path.stat()
+    # Nothing can be measured here any more, and nobody could tell from outside.
+    path.write_bytes(b"\0" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    fixed = first.input_schema
+    assert plan(path, small, fixed=fixed, earlier=first.splits).splits == first.splits
+    assert "damaged" not in caplog.text
+    os.utime(path, (1, 1))
+    (split,) = plan(path, small, fixed=fixed, earlier=first.splits).splits
+    assert split.stop == WHOLE_FILE
+
+
+def test_a_compressed_file_that_changed_is_measured_again(plan, write_jsonl, documents):
+    small = "input.split_bytes=1KiB"
+    first = plan(write_jsonl("a.jsonl.gz", documents(60)), small)
+    path = write_jsonl("a.jsonl.gz", documents(90))
+    again = plan(path, small, earlier=first.splits)
+    assert again.splits == plan(path, small).splits
+    assert len(again.splits) > len(first.splits)
+
+
+def test_a_large_row_group_is_planned_as_ranges_of_rows(plan, write_parquet):
+    columns = {"text": [f"text number {i} " * 9 for i in range(300)], "blob": [b"x" * 900] * 300}
+    made = plan(write_parquet("a.parquet", columns, row_group_size=300), "input.split_bytes=4KiB")
+    assert len(made.splits) > 5
+    bounds = [(split.start, split.stop) for split in made.splits]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == 300
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
 
 
 def test_a_plan_reads_from_any_filesystem(plan):

@@ -5,28 +5,35 @@ import io
 import json
 import random
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from moos.json_columns import iterate_sample
-from moos.records import RecordReader, text_bytes
+from moos.pieces import RunReader
+from moos.records import RecordParser, text_bytes
 from moos.source_files import DamagedFileError
 from moos.splits import WHOLE_FILE, InputSplit, file_kind
+from moos.storage import Storage
 
 
 @pytest.fixture
 def read(tmp_path):
     """`read("docs.jsonl", data)`: the groups of a file read as one split."""
 
-    def run(name, data, *, id_column="id", limit=100, filesystem=None):
+    def run(name, data, *, id_column="id", limit=100, source=None):
         path = tmp_path / name
         path.write_bytes(data)
-        reader = RecordReader(filesystem or fsspec.filesystem("file"), "text", id_column, limit)
-        return list(reader.read(whole(path)))
+        parser = RecordParser("text", id_column, limit)
+        return read_groups(source or Storage(str(tmp_path)), whole(path), parser)
 
     return run
+
+
+def read_groups(source, split, parser):
+    """The groups of a split, read alone."""
+    reader = RunReader(source, [split], parser.text_column)
+    return [parser.parse(piece) for piece in reader.read(split)]
 
 
 def whole(path) -> InputSplit:
@@ -200,8 +207,9 @@ def test_an_id_that_is_no_utf8_does_not_hide_the_record(read):
 def test_positions_of_a_later_row_group_count_from_the_start_of_the_file(tmp_path):
     path = tmp_path / "docs.parquet"
     pq.write_table(pa.table({"text": [None, "b", "c", None]}), path, row_group_size=2)
-    split = InputSplit("s", str(path), path.name, "parquet", None, 1, 2, 10, 10, "e")
-    (group,) = RecordReader(fsspec.filesystem("file"), "text", None, 10).read(split)
+    size = path.stat().st_size
+    split = InputSplit("s", str(path), path.name, "parquet", None, 2, 4, 10, size, "e")
+    (group,) = read_groups(Storage(str(tmp_path)), split, RecordParser("text", None, 10))
     assert group.positions == [2]
     assert [bad.position for bad in group.bad] == [3]
 
@@ -257,26 +265,30 @@ def test_a_broken_file_is_damaged(read, name):
         read(name, DAMAGED[name])
 
 
-class _BadDisk(io.BytesIO):
-    """A file whose disk fails after so many reads."""
+class _BadFilesystem:
+    """A remote store that answers so many requests and fails every other."""
 
     def __init__(self, data: bytes, good_reads: int) -> None:
-        super().__init__(data)
+        self._data = data
         self._left = good_reads
 
-    def read(self, size=-1):
+    def cat_file(self, path, start=None, end=None):
         self._left -= 1
         if self._left < 0:
             raise OSError(5, "Input/output error")
-        return super().read(size)
+        return self._data[start:end]
 
 
-class _BadFilesystem:
-    def __init__(self, data: bytes, good_reads: int) -> None:
-        self._data, self._good_reads = data, good_reads
+@pytest.fixture
+def bad_source():
+    """`bad_source(data, 1)`: a place whose store fails after one request, tried once."""
 
-    def open(self, path, mode):
-        return _BadDisk(self._data, self._good_reads)
+    def make(data, good_reads):
+        source = Storage("memory://nowhere", retries=0)
+        source.filesystem = _BadFilesystem(data, good_reads)
+        return source
+
+    return make
 
 
 # More than one buffer of each reader, compressed or not.
@@ -291,21 +303,33 @@ LARGE["docs.jsonl.zst"] = zst(LARGE["docs.jsonl"])
 
 @pytest.mark.parametrize("name", LARGE)
 @pytest.mark.parametrize("good_reads", [0, 1])
-def test_an_error_of_the_storage_is_not_called_damage(read, name, good_reads):
+def test_an_error_of_the_storage_is_not_called_damage(read, bad_source, name, good_reads):
     with pytest.raises(OSError, match="Input/output error"):
-        read(name, LARGE[name], filesystem=_BadFilesystem(LARGE[name], good_reads))
+        read(name, LARGE[name], source=bad_source(LARGE[name], good_reads))
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_broken_file_of_a_store_that_answers_is_damaged(read, bad_source, name):
+    with pytest.raises(DamagedFileError, match=name):
+        read(name, DAMAGED[name], source=bad_source(DAMAGED[name], 99))
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_store_that_answers_is_read_to_the_end(read, bad_source, name):
+    groups = read(name, LARGE[name], source=bad_source(LARGE[name], 99), limit=2000)
+    assert [text for group in groups for text in group.texts] == _NOISE
 
 
 def test_a_sample_leaves_out_what_is_bad_and_stops_at_its_limit(tmp_path):
     path = tmp_path / "docs.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "a"}\nnope\n[1]\n\xff\n{"text": "b"}\n{"text": "c"}\n')
-    sample = iterate_sample(fsspec.filesystem("file"), whole(path), 37)
+    sample = iterate_sample(Storage(str(tmp_path)), whole(path), 37)
     assert [record["text"] for record in sample] == ["a", "b"]
 
 
 def test_a_sample_of_a_damaged_file_is_what_could_be_read(tmp_path):
     path = tmp_path / "docs.jsonl.gz"
     path.write_bytes(DAMAGED["truncated.jsonl.gz"])
-    assert list(iterate_sample(fsspec.filesystem("file"), whole(path), 50))
+    assert list(iterate_sample(Storage(str(tmp_path)), whole(path), 50))
     path.write_bytes(b"no gzip at all")
-    assert list(iterate_sample(fsspec.filesystem("file"), whole(path), 50)) == []
+    assert list(iterate_sample(Storage(str(tmp_path)), whole(path), 50)) == []

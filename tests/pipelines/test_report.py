@@ -55,6 +55,25 @@ def test_the_report_names_the_reasons_of_quarantine(compress, write_jsonl, tmp_p
     assert "'text' is null" in parse_report(tmp_path / "out").text
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("selection.rate=0.4", "rate 0.4"),
+        ("selection.target_tokens=9", "target_tokens 9"),
+        ("selection.threshold=0.25", "threshold 0.25"),
+        ("selection.corpus_rate=0.4", "corpus_rate 0.4"),
+        ("max_quarantined=1", "rate 0.5"),
+    ],
+)
+def test_the_report_names_the_budget(
+    compress, write_jsonl, documents, tmp_path, parse_report, override, told
+):
+    source = write_jsonl("docs.jsonl", documents(3))
+    compress(source, tmp_path / "out", override, "scoring.alpha=1")
+    (settings,) = (part for part in parse_report(tmp_path / "out").text if "checkpoint" in part)
+    assert f" · {told} · " in settings
+
+
 def test_a_run_without_documents_has_a_report(compress, write_jsonl, tmp_path, parse_report):
     compress(write_jsonl("docs.jsonl", []), tmp_path / "out")
     assert "No document." in parse_report(tmp_path / "out").text

@@ -41,15 +41,23 @@ def options(endpoint):
     return (f"input.storage_options={value}", f"output.storage_options={value}")
 
 
+@pytest.mark.parametrize(
+    ("name", "selection"),
+    [
+        ("a.jsonl", ["selection.rate=0.5"]),
+        ("a.jsonl.gz", ["selection.corpus_rate=0.5", "scoring.alpha=1"]),
+    ],
+)
 def test_a_bucket_gives_the_same_bytes_as_a_disk(
-    bucket, options, compress, write_jsonl, documents, tmp_path
+    bucket, options, compress, write_jsonl, documents, tmp_path, name, selection
 ):
-    source = write_jsonl("docs/a.jsonl", [*documents(40), b"nope"])
-    bucket.put_file(str(source), "corpus/docs/a.jsonl")
-    splits = ("input.split_bytes=2KiB", "max_quarantined=1")
+    source = write_jsonl(f"docs/{name}", [*documents(40), b"nope"])
+    bucket.put_file(str(source), f"corpus/docs/{name}")
+    splits = ("input.split_bytes=2KiB", "max_quarantined=1", *selection)
     on_disk = compress(source.parent, tmp_path / "out", *splits)
     summary = compress("s3://corpus/docs", "s3://corpus/out", *splits, *options)
     assert summary["documents"] == on_disk["documents"] == 40
+    assert summary["splits"] == on_disk["splits"] > 2
     for directory in ("data", "quarantine"):
         local = {path.name: path.read_bytes() for path in (tmp_path / "out" / directory).glob("*")}
         remote = {
@@ -58,6 +66,28 @@ def test_a_bucket_gives_the_same_bytes_as_a_disk(
         }
         assert local
         assert remote == local
+
+
+def test_parquet_in_a_bucket_is_read_in_ranges_of_rows(
+    bucket, options, endpoint, compress, write_parquet, documents, tmp_path
+):
+    from pipelines.verify import verify_output
+
+    records = documents(60)
+    columns = {key: [record[key] for record in records] for key in ("id", "text")}
+    source = write_parquet("docs/a.parquet", columns, row_group_size=50)
+    bucket.put_file(str(source), "corpus/docs/a.parquet")
+    splits = "input.split_bytes=2KiB"
+    on_disk = compress(source.parent, tmp_path / "out", splits)
+    summary = compress("s3://corpus/docs", "s3://corpus/out", splits, *options)
+    assert summary["splits"] == on_disk["splits"] > 2
+    local = {path.name: path.read_bytes() for path in (tmp_path / "out/data").glob("*")}
+    remote = {
+        path.rpartition("/")[2]: bucket.cat_file(path)
+        for path in bucket.ls("corpus/out/data", detail=False)
+    }
+    assert remote == local
+    assert verify_output("s3://corpus/out", {"endpoint_url": endpoint}).broken == []
 
 
 def test_a_run_in_a_bucket_verifies_and_resumes(

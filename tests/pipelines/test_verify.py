@@ -5,11 +5,15 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from moos.errors import ConfigError
+from moos.rendering import merge_kept_words, render
+from moos.tokens import TextTokenizer
+from moos.words import count_tokens, cut_words, map_tokens
 from pipelines.run_state import dump_json
 from pipelines.verify import verify_output
 
@@ -357,3 +361,129 @@ def test_many_breaches_are_counted_and_some_are_shown(output):
     output.write_rows([row | {"compressed_text": "x", "num_tokens": -1} for row in rows] * 40)
     findings = verify_output(str(output.path))
     assert findings.num_broken > len(findings.broken) == 100
+
+
+CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")
+
+
+def keep_otherwise(output, row, change):
+    """Another decision about a row's words, and everything in it that follows from that.
+
+    `change(keep, scores, token_counts)` alters the keep mask; only with `annotations: all` has
+    every word a score.
+    """
+    rows = output.rows()
+    text = rows[row]["text"]
+    words = cut_words(text)
+    tokenizer = TextTokenizer((output.path / "_run/tokenizer.json").read_text())
+    (tokens,) = tokenizer.tokenize([text])
+    counts = count_tokens(map_tokens(tokens, words), len(words))
+    listed = {word["start"]: word for word in rows[row]["kept_words"]}
+    entries = [listed.get(start) for start in words.starts.tolist()]
+    keep = np.array([e is not None and e.get("kept", True) for e in entries], dtype=np.bool_)
+    scores = np.array([e["score"] if e else 0.0 for e in entries], dtype=np.float32)
+    before = keep.copy()
+    change(keep, scores, counts)
+    spans = merge_kept_words(keep, words, len(text))
+    kept_words = []
+    for index, entry in enumerate(entries):
+        if entry is None and keep[index]:
+            entry = dict.fromkeys(next(iter(listed.values())), 0.0) | {
+                "start": int(words.starts[index]),
+                "end": int(words.ends[index]),
+                "protected": False,
+            }
+        if entry is not None and "kept" in entry:
+            kept_words.append(entry | {"kept": bool(keep[index])})
+        elif keep[index]:
+            kept_words.append(entry)
+    num_kept = int(counts[keep].sum())
+    num_tokens = rows[row]["num_tokens"]
+    output.manifest["totals"]["kept_tokens"] += num_kept - int(counts[before].sum())
+    output.change(
+        row,
+        kept_spans=[{"start": start, "end": end} for start, end in spans],
+        compressed_text=render(text, spans),
+        num_kept_tokens=num_kept,
+        rate=num_kept / num_tokens,
+        kept_words=kept_words,
+    )
+
+
+def swap_best_and_worst(keep, scores, counts):
+    """Keep a word that was dropped for one that was kept: as many tokens, other words."""
+    of_one = counts == 1
+    worst = min(np.flatnonzero(~keep & of_one), key=lambda i: scores[i])
+    best = max(np.flatnonzero(keep & of_one), key=lambda i: scores[i])
+    keep[worst], keep[best] = True, False
+
+
+def add_one_word(keep, scores, counts):
+    """Keep the worst of the dropped words too."""
+    worst = min(np.flatnonzero(~keep & (counts > 0)), key=lambda i: scores[i])
+    keep[worst] = True
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+@pytest.mark.parametrize("annotations", ["kept", "all", "none"])
+def test_a_corpus_verifies_by_its_threshold(
+    compress, write_jsonl, documents, tmp_path, form, annotations
+):
+    source = write_jsonl("docs.jsonl", [*documents(40), b"nope", {"text": ""}])
+    overrides = (f"output.format={form}", f"output.annotations={annotations}", "max_quarantined=1")
+    compress(source, tmp_path / "out", *CORPUS, *overrides, "input.split_bytes=1KiB")
+    findings = verify_output(str(tmp_path / "out"))
+    assert (findings.broken, findings.documents, findings.quarantined) == ([], 41, 1)
+    assert findings.splits_checked_against_source > 3
+
+
+@pytest.mark.parametrize("selection", [["selection.rate=0.5"], CORPUS], ids=" ".join)
+def test_words_that_others_outscore(compress, write_jsonl, documents, tmp_path, selection):
+    source = write_jsonl("docs.jsonl", documents(5))
+    compress(source, tmp_path / "out", *selection, "output.annotations=all")
+    output = Output(tmp_path / "out")
+    keep_otherwise(output, 1, lambda *_: None)
+    assert output.broken() == []
+    keep_otherwise(output, 1, swap_best_and_worst)
+    output.breach(f"{output.data} row 1", "the words kept are not those that their scores")
+
+
+def test_a_word_kept_under_a_corpus_threshold(compress, write_jsonl, documents, tmp_path):
+    source = write_jsonl("docs.jsonl", documents(5))
+    compress(source, tmp_path / "out", *CORPUS)
+    output = Output(tmp_path / "out")
+    keep_otherwise(output, 1, lambda *_: None)
+    assert output.broken() == []
+    keep_otherwise(output, 1, add_one_word)  # it has no score of its own there: 0
+    output.breach(f"{output.data} row 1", "a word that scores 0.0000 was kept, under the threshold")
+
+
+@pytest.mark.parametrize("extension", ["gz", "zst"])
+def test_splits_of_a_compressed_file_are_compared_with_their_source(
+    compress, write_jsonl, documents, tmp_path, extension
+):
+    source = write_jsonl(f"docs.jsonl.{extension}", documents(40))
+    compress(source, tmp_path / "out", "input.split_bytes=1KiB")
+    findings = verify_output(str(tmp_path / "out"))
+    assert findings.broken == []
+    assert findings.splits_checked_against_source > 3
+    output = Output(tmp_path / "out")
+    output.change(0, id="made up")
+    output.breach(output.entry["split"])
+
+
+def test_ranges_of_rows_are_compared_with_their_source(
+    compress, write_parquet, documents, tmp_path
+):
+    records = documents(60)
+    columns = {key: [record[key] for record in records] for key in ("id", "text")}
+    source = write_parquet("docs.parquet", columns, row_group_size=60)
+    compress(source, tmp_path / "out", "input.split_bytes=1KiB")
+    output = Output(tmp_path / "out")
+    assert len(output.manifest["splits"]) > 3
+    assert output.broken() == []
+    output.entry = output.manifest["splits"][2]
+    output.data = output.entry["data"]["name"]
+    rows = output.rows()
+    output.write_rows([rows[1], rows[0], *rows[2:]])
+    output.breach(output.entry["split"])

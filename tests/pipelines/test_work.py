@@ -2,20 +2,25 @@
 
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
 import socket
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from moos.errors import ConfigError, MoosError
+from moos.errors import ConfigError, DataError, MoosError
+from moos.selector import Selector
 from moos.storage import Storage
+from pipelines.attempts import LOST_DRIVERS, AttemptRecord, attempt
 from pipelines.compress import prepare_compress, run_compress
-from pipelines.run_state import read_plan
+from pipelines.prefetch import prefetch
+from pipelines.run_state import RunState, describe_source, read_plan
 from pipelines.verify import verify_output
-from pipelines.work import SplitWorker, prefetch
+from pipelines.work import SplitWorker
 
 SPLIT = "input.split_bytes=1KiB"
 
@@ -26,9 +31,9 @@ def worked(monkeypatch):
     ids = []
     work = SplitWorker.work
 
-    def note(self, split, report):
+    def note(self, split, report, pieces=None):
         ids.append(split.id)
-        return work(self, split, report)
+        return work(self, split, report, pieces)
 
     monkeypatch.setattr(SplitWorker, "work", note)
     return ids
@@ -42,10 +47,10 @@ def stop_after(monkeypatch):
     def arm(k):
         calls = itertools.count()
 
-        def die(self, split, report):
+        def die(self, split, report, pieces=None):
             if next(calls) == k:
                 raise KeyboardInterrupt
-            return work(self, split, report)
+            return work(self, split, report, pieces)
 
         monkeypatch.setattr(SplitWorker, "work", die)
 
@@ -323,10 +328,10 @@ def test_a_source_that_changes_after_the_plan_fails_the_run_and_the_next_one_pla
     source = write_jsonl("docs.jsonl", documents(20))
     work = SplitWorker.work
 
-    def change(self, split, report):
+    def change(self, split, report, pieces=None):
         if split.start > 0:
             os.utime(source, (1, 1))
-        return work(self, split, report)
+        return work(self, split, report, pieces)
 
     with monkeypatch.context() as patch:
         patch.setattr(SplitWorker, "work", change)
@@ -342,9 +347,9 @@ def test_a_source_that_vanishes_after_the_plan_fails_the_run_with_a_reason(
     source = write_jsonl("docs.jsonl", documents(20))
     work = SplitWorker.work
 
-    def remove(self, split, report):
+    def remove(self, split, report, pieces=None):
         source.unlink(missing_ok=True)
-        return work(self, split, report)
+        return work(self, split, report, pieces)
 
     monkeypatch.setattr(SplitWorker, "work", remove)
     with pytest.raises(MoosError, match=r"docs\.jsonl"):
@@ -359,9 +364,9 @@ def test_a_checkpoint_that_differs_where_the_work_is_done_is_refused(
     settings = config(source, tmp_path / "out", f"checkpoint={path}")
     load = SplitWorker.load.__func__
 
-    def change(cls, spec):
+    def change(cls, spec, **options):
         (path / "moos.json").write_text(json.dumps({"alpha": 0.1}))
-        return load(cls, spec)
+        return load(cls, spec, **options)
 
     monkeypatch.setattr(SplitWorker, "load", classmethod(change))
     with pytest.raises(MoosError, match="is not the one the run was planned with"):
@@ -427,6 +432,342 @@ def test_the_schema_that_a_first_run_settled_holds_for_later_ones(
     rows = read_rows(tmp_path / "out")
     assert rows[1]["extra_json"] == '{"n": "x", "m": true}'
     assert verify_output(str(tmp_path / "out")).broken == []
+
+
+# A corpus rate: every split is scored, then every split is selected.
+
+CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1", "max_quarantined=1")
+
+
+def mixed(documents):
+    return [*documents(30), b"nope", {"text": None}, *documents(30, 30), {"text": ""}]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+@pytest.mark.parametrize("after", [0, 3, "all scored", "half selected"])
+def test_an_interrupted_corpus_ends_in_the_bytes_of_one_that_was_not(
+    compress, write_jsonl, documents, tmp_path, stop_after, snapshot, after, form
+):
+    source = write_jsonl("docs.jsonl", mixed(documents))
+    overrides = (SPLIT, *CORPUS, f"output.format={form}")
+    whole = compress(source, tmp_path / "whole", *overrides)
+    splits = whole["splits"]
+    calls = {"all scored": splits, "half selected": splits + splits // 2}.get(after, after)
+    stop_after(calls)
+    with pytest.raises(KeyboardInterrupt):
+        compress(source, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    assert (tmp_path / "out/_run/threshold.json").exists() == (calls >= splits)
+    stop_after(10**9)
+    summary = compress(source, tmp_path / "out", *overrides)
+    assert summary["splits_resumed"] == max(0, calls - splits)
+    assert (summary["documents_scored"] == 0) == (calls >= splits), "nothing is scored twice"
+    assert summary["documents_scored"] < 61 or after == 0
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+def test_what_a_corpus_needs_between_its_passes_goes_at_the_finish(
+    compress, write_jsonl, documents, tmp_path, stop_after
+):
+    source = write_jsonl("docs.jsonl", documents(30))
+    out = tmp_path / "out"
+    stop_after(5)
+    with pytest.raises(KeyboardInterrupt):
+        compress(source, out, SPLIT, *CORPUS)
+    assert len(list(out.glob("_run/scores/*.parquet"))) == 5
+    assert len(list(out.glob("_run/scored/*/*.json"))) == 5
+    stop_after(10**9)
+    compress(source, out, SPLIT, *CORPUS)
+    for place in ("scores", "scored", "attempts"):
+        assert [path for path in (out / "_run" / place).rglob("*") if path.is_file()] == []
+
+
+def test_a_second_run_of_a_corpus_works_nothing(
+    compress, write_jsonl, documents, tmp_path, worked, snapshot
+):
+    source = write_jsonl("docs.jsonl", documents(30))
+    first = compress(source, tmp_path / "out", SPLIT, *CORPUS)
+    assert len(worked) == 2 * first["splits"]
+    before = snapshot(tmp_path / "out")
+    worked.clear()
+    second = compress(source, tmp_path / "out", SPLIT, *CORPUS)
+    assert (worked, second["documents_scored"]) == ([], 0)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_a_grown_corpus_is_selected_by_the_threshold_that_was_settled(
+    compress, write_jsonl, documents, tmp_path, read_rows
+):
+    write_jsonl("in/a.jsonl", documents(30))
+    compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    rows = read_rows(tmp_path / "out")
+    settled = (tmp_path / "out/_run/threshold.json").read_bytes()
+    write_jsonl("in/b.jsonl", [{"id": "x", "text": "A single 7."}] * 20)
+    summary = compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    assert (summary["documents"], summary["documents_scored"]) == (50, 20)
+    assert (tmp_path / "out/_run/threshold.json").read_bytes() == settled
+    assert read_rows(tmp_path / "out")[:30] == rows
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+def test_a_corpus_that_missed_its_rate_because_it_grew_says_so(
+    compress, write_jsonl, documents, tmp_path, caplog
+):
+    write_jsonl("in/a.jsonl", documents(30))
+    compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    write_jsonl("in/b.jsonl", [{"id": "x", "text": "1 2 3 4 5 6 7"}] * 20)
+    caplog.clear()
+    compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    assert "not selection.corpus_rate=0.4: its threshold was found on" in caplog.text
+
+
+def test_a_threshold_that_is_gone_is_not_found_anew_where_rows_were_selected_by_it(
+    compress, write_jsonl, documents, tmp_path, snapshot
+):
+    write_jsonl("in/a.jsonl", documents(10))
+    compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    before = snapshot(tmp_path / "out")
+    (tmp_path / "out/_run/threshold.json").unlink()
+    write_jsonl("in/b.jsonl", documents(10, 10))
+    with pytest.raises(MoosError, match=r"threshold\.json is gone"):
+        compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    assert snapshot(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("place", ["scores/*.parquet", "scored/*/*.json"])
+def test_scores_that_are_gone_between_the_passes_come_back(
+    compress, write_jsonl, documents, tmp_path, stop_after, snapshot, place
+):
+    source = write_jsonl("docs.jsonl", documents(30))
+    whole = compress(source, tmp_path / "whole", SPLIT, *CORPUS)
+    stop_after(whole["splits"])
+    with pytest.raises(KeyboardInterrupt):
+        compress(source, tmp_path / "out", SPLIT, *CORPUS)
+    sorted((tmp_path / "out/_run").glob(place))[1].unlink()
+    stop_after(10**9)
+    summary = compress(source, tmp_path / "out", SPLIT, *CORPUS)
+    assert 0 < summary["documents_scored"] < 30
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+def test_a_source_that_changes_between_the_passes_is_scored_anew(
+    compress, write_jsonl, documents, tmp_path, stop_after, read_rows
+):
+    write_jsonl("in/a.jsonl", documents(10))
+    path = write_jsonl("in/b.jsonl", documents(10, 10))
+    stop_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    write_jsonl("in/b.jsonl", documents(12, 100))
+    os.utime(path, (1, 1))
+    stop_after(10**9)
+    summary = compress(tmp_path / "in", tmp_path / "out", *CORPUS)
+    assert (summary["documents"], summary["documents_scored"]) == (22, 12)
+    ids = [row["id"] for row in read_rows(tmp_path / "out")]
+    assert ids == [d["id"] for d in [*documents(10), *documents(12, 100)]]
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+# Records that were quarantined and are tried again.
+
+
+@pytest.fixture
+def break_on(monkeypatch):
+    """`break_on("word")`: until undone, no document that holds the word can be selected."""
+    protected = Selector.protected
+
+    def arm(word):
+        def fail(self, text, words):
+            if word in text:
+                raise DataError(f"no {word}")
+            return protected(self, text, words)
+
+        monkeypatch.setattr(Selector, "protected", fail)
+
+    return arm
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+@pytest.mark.parametrize("word", ["committee", "Prices", "17.", "."])
+def test_records_that_are_tried_again_join_the_rows_as_if_they_had_never_failed(
+    config, write_jsonl, documents, tmp_path, snapshot, break_on, monkeypatch, form, word
+):
+    source = write_jsonl("docs.jsonl", mixed(documents))
+    overrides = (SPLIT, "max_quarantined=1", f"output.format={form}")
+    run_compress(config(source, tmp_path / "whole", *overrides))
+    settings = config(source, tmp_path / "out", *overrides)
+    break_on(word)
+    failed = run_compress(settings)
+    assert failed["quarantined"] > 2
+    monkeypatch.undo()
+    assert run_compress(settings)["quarantined"] == failed["quarantined"]
+    summary = run_compress(settings, retry_quarantined=True)
+    assert (summary["documents"], summary["quarantined"]) == (61, 2)
+    assert summary["documents_scored"] == failed["quarantined"] - 2
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+def test_records_of_a_corpus_are_tried_again_under_its_threshold(
+    config, write_jsonl, documents, tmp_path, read_rows, break_on, monkeypatch
+):
+    source = write_jsonl("docs.jsonl", mixed(documents))
+    settings = config(source, tmp_path / "out", SPLIT, *CORPUS)
+    break_on("Prices")
+    failed = run_compress(settings)
+    monkeypatch.undo()
+    before = {row["id"]: row for row in read_rows(tmp_path / "out")}
+    settled = (tmp_path / "out/_run/threshold.json").read_bytes()
+    summary = run_compress(settings, retry_quarantined=True)
+    assert (summary["documents"], summary["quarantined"]) == (61, 2)
+    assert summary["documents_scored"] == failed["quarantined"] - 2 > 0
+    assert (tmp_path / "out/_run/threshold.json").read_bytes() == settled
+    rows = read_rows(tmp_path / "out")
+    assert [row["id"] for row in rows] == [*(d["id"] for d in documents(60)), None]
+    assert all(row == before[row["id"]] for row in rows if row["id"] in before)
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+@pytest.mark.parametrize("selection", [(), CORPUS], ids=["rate", "corpus rate"])
+def test_a_damaged_file_that_was_repaired_in_place_is_tried_again_whole(
+    config, write_jsonl, documents, tmp_path, selection
+):
+    """Nobody can tell from outside that it changed."""
+    path = write_jsonl("in/a.jsonl.gz", documents(30))
+    sound, status = path.read_bytes(), path.stat()
+    path.write_bytes(sound[:-8] + b"\0" * 8)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    settings = config(path.parent, tmp_path / "out", "max_quarantined=1", *selection)
+    assert run_compress(settings)["damaged_files"] == 1
+    path.write_bytes(sound)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    summary = run_compress(settings, retry_quarantined=True)
+    assert (summary["documents"], summary["damaged_files"]) == (30, 0)
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+def test_records_that_fail_again_stay_quarantined(
+    config, write_jsonl, documents, tmp_path, snapshot, break_on
+):
+    settings = config(
+        write_jsonl("docs.jsonl", mixed(documents)), tmp_path / "out", SPLIT, "max_quarantined=1"
+    )
+    break_on("Prices")
+    run_compress(settings)
+    before = snapshot(tmp_path / "out")
+    run_compress(settings, retry_quarantined=True)
+    assert snapshot(tmp_path / "out") == before
+
+
+# Attempts: which work has already cost a process its life.
+
+
+@pytest.fixture
+def record(tmp_path):
+    state = RunState(Storage(str(tmp_path / "out")), {"a": 1})
+    return AttemptRecord(state, "split-0-work", {"path": "a.jsonl", "etag": "1"})
+
+
+@pytest.fixture
+def lose(record):
+    """`lose("driver")`: a process begins the work and ends without a word; was it suspect?"""
+    begun = []  # held, since a generator that is collected runs to its end
+
+    def run(driver, *, in_driver=False):
+        begun.append(attempt(record, driver, in_driver=in_driver))
+        return begun[-1].__enter__()
+
+    return run
+
+
+def test_work_whose_process_ended_is_suspect_to_the_same_driver(lose):
+    assert not lose("one")
+    assert lose("one")
+    assert lose("one")
+
+
+def test_work_of_drivers_that_ended_is_suspect_when_there_were_several(lose):
+    """One driver may have been preempted, with all that its replicas had in hand."""
+    found = [lose(f"driver {number}") for number in range(LOST_DRIVERS + 2)]
+    assert found == [False] * LOST_DRIVERS + [True] * 2
+
+
+def test_work_that_the_driver_itself_did_when_it_ended_is_suspect(lose):
+    assert not lose("one", in_driver=True)
+    assert lose("two", in_driver=True)
+
+
+@pytest.mark.parametrize("error", [MoosError("m"), OSError("o"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("before", [[], ["earlier"]])
+def test_work_that_ends_in_an_exception_is_given_back(record, lose, error, before):
+    for driver in before:
+        lose(driver)
+
+    def work():
+        with attempt(record, "one", in_driver=False):
+            assert record.read() == [*before, "one"]
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
+    assert record.read() == before
+
+
+def test_a_store_that_fails_hides_no_error_of_the_work(record, monkeypatch):
+    def fail(self, name, data=b""):
+        raise OSError("storage is down")
+
+    def work():
+        with attempt(record, "one", in_driver=False):
+            monkeypatch.setattr(Storage, "put", fail)
+            monkeypatch.setattr(Storage, "remove", fail)
+            raise MoosError("what really happened")
+
+    with pytest.raises(MoosError, match="what really happened"):
+        work()
+
+
+@pytest.mark.parametrize("change", [{"key": "split-1-work"}, {"source": {"etag": "2"}}], ids=repr)
+def test_attempts_at_some_work_say_nothing_of_other_work(record, lose, change):
+    lose("one")
+    with attempt(replace(record, **change), "one", in_driver=True) as suspect:
+        assert not suspect
+
+
+@pytest.mark.parametrize("selection", [(), CORPUS], ids=["rate", "corpus rate"])
+def test_a_suspect_split_is_worked_apart_to_the_same_bytes(
+    compress, config, write_jsonl, documents, tmp_path, snapshot, caplog, selection
+):
+    source = write_jsonl("docs.jsonl", [*documents(12), b"nope", {"text": None}])
+    overrides = (SPLIT, "max_quarantined=1", *selection)
+    whole = compress(source, tmp_path / "whole", *overrides)
+    run = prepare_compress(config(source, tmp_path / "out", *overrides))
+    task = "score" if selection else "compress"
+    split = run.todo[1]
+    record = AttemptRecord(run.state, f"{split.id}-{task}-work", describe_source(split))
+    record.write(["a driver that was killed"])
+    caplog.set_level(logging.WARNING)
+    summary = compress(source, tmp_path / "out", *overrides)
+    assert caplog.text.count("is worked in a process of its own") == 1
+    assert f"{run.todo[1].id} is worked in a process of its own" in caplog.text
+    assert summary["documents_scored"] == whole["documents_scored"] == 12
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+def test_a_split_that_was_done_before_its_source_changed_is_not_suspect(
+    compress, write_jsonl, documents, tmp_path, stop_after, caplog
+):
+    """Its process did not end over it."""
+    write_jsonl("in/a.jsonl", documents(5))
+    write_jsonl("in/b.jsonl", documents(5, 5))
+    stop_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        compress(tmp_path / "in", tmp_path / "out")
+    os.utime(tmp_path / "in/a.jsonl", (1, 1))
+    stop_after(10**9)
+    compress(tmp_path / "in", tmp_path / "out")
+    assert "is worked in a process of its own" not in caplog.text
 
 
 def test_prefetch_reads_ahead_a_little_and_in_order():

@@ -1,0 +1,243 @@
+"""From an input split to raw pieces: bytes of lines, or rows of a table, not looked into yet.
+
+A piece is what is parsed, scored and written together. Pieces are a function of the split alone,
+whether its file is read for it or for a run of splits, so micro-batches and output are too.
+"""
+
+import io
+import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from moos.ranged_file import open_source
+from moos.source_files import Line, WatchedFile, decompress, iterate_lines, name_damage
+from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
+from moos.storage import Storage
+
+PIECE_BYTES = 1 << 18
+"""Bytes of input in a piece, or one record where that is larger."""
+
+MAX_BATCH_ROWS = 8192
+PARQUET_BUFFER_BYTES = 1 << 20
+"""Read at once of a column: its chunk may be as large as the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawPiece:
+    """Consecutive records of a split as they are stored.
+
+    Attributes:
+        position: Byte offset of the first line (in the decompressed content), or first row.
+        num_bytes: Bytes of the split in this piece, as a measure of progress.
+        lines: Lines with their ends, for JSONL.
+        batch: Rows, for Parquet.
+        is_cut: The piece is one line, too long to be read whole; `lines` is its beginning.
+    """
+
+    position: int
+    num_bytes: int
+    lines: bytes = b""
+    batch: pa.RecordBatch | None = None
+    is_cut: bool = False
+
+
+def read_pieces(
+    source: Storage, splits: Sequence[InputSplit], text_column: str
+) -> Iterator[tuple[InputSplit, RawPiece | None]]:
+    """The pieces of some splits of one file, in order, reading the file once.
+
+    Behind the last piece of each split comes None, before anything further is read: what is wrong
+    behind a split is no concern of its own.
+
+    Args:
+        source: Where the file is.
+        splits: Splits of one file that hold a byte or a row at least, in order.
+        text_column: The column whose size decides how many rows make a piece.
+
+    Raises:
+        DamagedFileError: The file is truncated or broken.
+        OSError: The storage failed, for as long as it was tried.
+    """
+    first = splits[0]
+    ahead = None if first.compression is not None else splits[-1].stop
+    if first.kind == "parquet" or ahead == WHOLE_FILE:
+        ahead = 0
+    with open_source(source, first.path, first.file_size, stop=ahead) as opened:
+        watched = WatchedFile(opened)
+        with name_damage(watched, first.relative):
+            if first.kind == "jsonl":
+                yield from _read_lines(watched, splits)
+            else:
+                yield from _read_rows(watched, splits, text_column)
+
+
+def _read_lines(
+    watched: WatchedFile, splits: Sequence[InputSplit]
+) -> Iterator[tuple[InputSplit, RawPiece | None]]:
+    held: list[Line] = []
+    size = 0
+    for split, line in iterate_lines(watched, splits):
+        is_cut = line is not None and len(line.content) < line.num_bytes
+        if held and (line is None or is_cut or size >= PIECE_BYTES):
+            content = b"".join(held_line.content for held_line in held)
+            yield split, RawPiece(held[0].position, size, content)
+            held, size = [], 0
+        if line is None:
+            yield split, None
+        elif is_cut:
+            yield split, RawPiece(line.position, line.num_bytes, line.content, is_cut=True)
+        else:
+            held.append(line)
+            size += line.num_bytes
+
+
+def _read_rows(
+    watched: WatchedFile, splits: Sequence[InputSplit], text_column: str
+) -> Iterator[tuple[InputSplit, RawPiece | None]]:
+    stream: Any = watched
+    if splits[0].compression is not None:
+        stream = io.BytesIO(decompress(watched, splits[0].compression).read())
+    file = pq.ParquetFile(
+        pa.PythonFile(stream, mode="r"), buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False
+    )
+    num_rows = file.metadata.num_rows
+    bounds = [(s, s.start, num_rows if s.stop == WHOLE_FILE else s.stop) for s in splits]
+    row = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        stop = row + group.num_rows
+        wanted = [part for part in bounds if part[1] < stop and part[2] > row]
+        if wanted:
+            row_bytes = max(1, text_bytes_of(group, text_column) // max(1, group.num_rows))
+            for split, first, batch in _slice_rows(file, number, row, row_bytes, wanted):
+                for at, part in () if batch is None else _cut_batch(batch, text_column):
+                    size = part.num_rows * row_bytes
+                    yield split, RawPiece(first + at, size, batch=part)
+                if batch is None:
+                    yield split, None
+        row = stop
+
+
+def _slice_rows(
+    file: pq.ParquetFile,
+    number: int,
+    first_row: int,
+    row_bytes: int,
+    wanted: Sequence[tuple[InputSplit, int, int]],
+) -> Iterator[tuple[InputSplit, int, pa.RecordBatch | None]]:
+    """A row group's batches, cut at the splits' bounds, each with its first row in the file.
+
+    Behind the last rows of a split comes None.
+    """
+    rows = max(1, min(PIECE_BYTES // row_bytes, MAX_BATCH_ROWS))
+    at = first_row
+    for batch in file.iter_batches(rows, row_groups=[number]):
+        end = at + batch.num_rows
+        for split, start, stop in wanted:
+            low, high = max(start, at), min(stop, end)
+            if low < high:
+                yield split, low, batch.slice(low - at, high - low)
+                if high == stop:
+                    yield split, stop, None
+        at = end
+        if at >= wanted[-1][2]:
+            return
+
+
+def _cut_batch(batch: pa.RecordBatch, text_column: str) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Parts of a batch that hold about `PIECE_BYTES` of text each: rows differ in size."""
+    column = batch.column(text_column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type):
+        sizes = np.array([len(text.as_py() or b"") for text in column.cast(pa.binary_view())])
+    else:
+        lengths = pc.fill_null(pc.binary_length(column), 0)
+        sizes = lengths.to_numpy(zero_copy_only=False)
+    ends = np.cumsum(sizes.astype(np.int64))
+    start = 0
+    while start < batch.num_rows:
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + PIECE_BYTES)) + 1
+        stop = min(stop, batch.num_rows)
+        yield start, batch.slice(start, stop - start)
+        start = stop
+
+
+class RunReader:
+    """Reads the splits of one file one after the other, going through the file once.
+
+    What the splits before it held is not read again; after an error, reading begins anew with the
+    split that is asked for.
+    """
+
+    def __init__(self, source: Storage, splits: Sequence[InputSplit], text_column: str) -> None:
+        self._source = source
+        # A Parquet file without rows is a split without any.
+        self._splits = [split for split in splits if split.start != split.stop]
+        self._places = {split.id: place for place, split in enumerate(self._splits)}
+        self._text_column = text_column
+        self._stream: Iterator[tuple[InputSplit, RawPiece | None]] | None = None
+
+    def read(self, split: InputSplit) -> Iterator[RawPiece]:
+        """The pieces of a split; splits must be asked for in order."""
+        place = self._places.get(split.id)
+        if place is None:
+            return
+        if self._stream is None:
+            self._stream = read_pieces(self._source, self._splits[place:], self._text_column)
+        stream = self._stream
+        try:
+            for owner, piece in stream:
+                if owner.id != split.id:
+                    continue  # of one that nobody asked for, or did not read to its end
+                if piece is None:
+                    return
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._stream = None
+            raise
+
+
+def pack_pieces(pieces: Sequence[RawPiece]) -> bytes:
+    """Pieces for another process of the same job."""
+    return pickle.dumps(
+        [
+            (
+                piece.position,
+                piece.num_bytes,
+                piece.lines,
+                None if piece.batch is None else record_to_ipc(piece.batch),
+                piece.is_cut,
+            )
+            for piece in pieces
+        ]
+    )
+
+
+def unpack_pieces(packed: bytes) -> list[RawPiece]:
+    """What `pack_pieces` packed, in a process of the same job; never for bytes from elsewhere."""
+    return [
+        RawPiece(position, size, lines, None if rows is None else _from_ipc(rows), is_cut)
+        for position, size, lines, rows, is_cut in pickle.loads(packed)
+    ]
+
+
+def record_to_ipc(batch: pa.RecordBatch) -> bytes:
+    """Rows as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return cast(bytes, sink.getvalue().to_pybytes())
+
+
+def _from_ipc(data: bytes) -> pa.RecordBatch:
+    return pa.ipc.open_stream(pa.BufferReader(data)).read_next_batch()

@@ -1,0 +1,64 @@
+"""Sums over documents: of a split, of what is done of it, of a run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from moos.document import CompressedDocument
+from moos.records import RecordGroup
+from moos.scored_text import ScoredText
+
+
+@dataclass(slots=True)
+class SplitCounts:
+    """Sums over a split, or over what is done of it."""
+
+    documents: int = 0
+    quarantined: int = 0
+    damaged_files: int = 0
+    chars: int = 0
+    tokens: int = 0
+    kept_tokens: int = 0
+    encoder_tokens: int = 0
+    unknown_tokens: int = 0
+    non_latin_chars: int = 0
+    over_budget: int = 0
+    input_bytes: int = 0
+
+    def add(self, other: "SplitCounts") -> None:
+        """Add another's sums to these."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+ProgressCallback = Callable[[str, dict[str, int]], None]
+"""Called with a split's id and its counts so far."""
+
+
+def count_documents(
+    records: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument], num_bad: int
+) -> SplitCounts:
+    """The sums of a group that was compressed."""
+    return SplitCounts(
+        documents=len(documents),
+        quarantined=num_bad,
+        chars=sum(len(records.texts[row]) for row in rows),
+        tokens=sum(d.num_tokens for d in documents),
+        kept_tokens=sum(d.num_kept_tokens for d in documents),
+        encoder_tokens=sum(d.num_encoder_tokens for d in documents),
+        unknown_tokens=sum(d.num_unknown_tokens for d in documents),
+        non_latin_chars=sum(d.num_non_latin_chars for d in documents),
+        over_budget=sum(d.over_budget for d in documents),
+        input_bytes=records.num_bytes,
+    )
+
+
+def count_scored(records: RecordGroup, texts: Sequence[ScoredText], num_bad: int) -> SplitCounts:
+    """The sums of a group that was scored; nothing is kept yet."""
+    return SplitCounts(
+        documents=len(texts),
+        quarantined=num_bad,
+        chars=sum(len(text.text) for text in texts),
+        tokens=sum(text.num_tokens for text in texts),
+        encoder_tokens=sum(text.num_tokens for text in texts),
+        input_bytes=records.num_bytes,
+    )

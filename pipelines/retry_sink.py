@@ -1,0 +1,79 @@
+"""A finished split whose quarantined records are tried again: the new rows go among the old."""
+
+import json
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from moos.document import CompressedDocument
+from moos.errors import MoosError
+from moos.splits import InputSplit
+from moos.storage import Storage
+from pipelines.commit import quarantine_line
+from pipelines.counts import SplitCounts, count_documents
+from pipelines.groups import Group
+from pipelines.sinks import RATE_BINS, RowSink
+
+
+class RetrySink(RowSink):
+    """Puts documents that were quarantined, and no longer are, where they belong among the rows.
+
+    The rows that were there before are copied as they are: they are neither read nor scored again.
+    """
+
+    def __init__(
+        self,
+        split: InputSplit,
+        rows: Any,
+        *,
+        done: Mapping[str, Any],
+        output: Storage,
+        id_column: str | None,
+    ) -> None:
+        super().__init__(split, rows, numerics=done["numerics"], id_column=id_column)
+        lines = output.get(done["quarantine"]["name"]).splitlines()
+        self.positions = {int(json.loads(line)["position"]) for line in lines}
+        self.counts = SplitCounts(**{**done["counts"], "quarantined": 0})
+        self._rates = np.array(done["rate_histogram"], dtype=np.int64)
+        self._old: Any = None
+        if done["data"] is not None:
+            self._old = rows.decode(output.get(done["data"]["name"]))
+        self._taken = 0
+
+    def add(self, group: Group[CompressedDocument]) -> None:
+        """Take a group whose rows are the records tried again."""
+        records = group.records
+        encoded = self._rows.encode(records, group.rows, group.items) if group.rows else None
+        new = {row: place for place, row in enumerate(group.rows)}
+        present = [
+            row
+            for row, position in enumerate(records.positions)
+            if row in new or position not in self.positions
+        ]
+        num_chars = sum(len(records.texts[row]) for row in present)
+        for is_new, run in groupby(present, key=lambda row: row in new):
+            rows = list(run)
+            old_or_new = (
+                self._rows.cut(encoded, new[rows[0]], len(rows))
+                if is_new
+                else self._take_old(len(rows))
+            )
+            # Row groups end where they would in a first run: behind a group, not within it.
+            self._rows.append(old_or_new, num_chars if rows[-1] == present[-1] else 0)
+        bad = sorted(group.bad, key=lambda record: record.position)
+        self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
+        self._rates += np.histogram([d.rate for d in group.items], RATE_BINS, (0.0, 1.0))[0]
+        counts = count_documents(records, group.rows, group.items, len(bad))
+        counts.input_bytes = 0
+        self.counts.add(counts)
+
+    def _take_old(self, count: int) -> Any:
+        if self._old is None or self._taken + count > len(self._old):
+            raise MoosError(
+                f"{self._split.id} holds fewer rows than its source has records; compress into "
+                "another output.path"
+            )
+        self._taken += count
+        return self._rows.cut(self._old, self._taken - count, count)

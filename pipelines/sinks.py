@@ -1,0 +1,178 @@
+"""What gathers the groups of a split and becomes the objects and the record of its commit."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from moos.corpus import ScoreHistogram
+from moos.document import CompressedDocument
+from moos.records import BadRecord, RecordGroup
+from moos.score_table import build_reason_rows, build_score_rows, write_scores
+from moos.scored_text import ScoredText
+from moos.splits import InputSplit
+from moos.storage import Storage
+from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
+from pipelines.counts import SplitCounts, count_documents, count_scored
+from pipelines.groups import Group
+from pipelines.run_state import SCORES, describe_source
+from pipelines.stages import ProtectedText
+
+logger = logging.getLogger(__name__)
+
+RATE_BINS = 20
+"""Equal bins over [0, 1] for the histogram of documents' rates."""
+
+
+class Sink(Protocol):
+    """Gathers a split's groups in order, then writes what they come to."""
+
+    counts: SplitCounts
+
+    def add(self, group: Group[Any]) -> None:
+        """Take a group; nothing of it where this raises."""
+        ...
+
+    def add_damage(self, reason: str) -> None:
+        """The split's file is damaged: that is all that is said of it."""
+        ...
+
+    def commit(self, output: Storage) -> dict[str, Any]:
+        """Write the objects; the record that names them, not written yet."""
+        ...
+
+
+class RowSink:
+    """Compressed documents on their way to a data file and a quarantine file."""
+
+    def __init__(
+        self,
+        split: InputSplit,
+        rows: ParquetRows | JsonlRows,
+        *,
+        numerics: dict[str, Any],
+        id_column: str | None,
+    ) -> None:
+        self.counts = SplitCounts()
+        self._id_column = id_column
+        self._split = split
+        self._rows: Any = rows
+        self._numerics = numerics
+        self._rates = np.zeros(RATE_BINS, dtype=np.int64)
+        self._quarantine: list[bytes] = []
+
+    def add(self, group: Group[CompressedDocument]) -> None:
+        """Take a group; rows that cannot be encoded are set apart with the reason."""
+        rows, documents, bad = group.rows, group.items, list(group.bad)
+        if rows:
+            rows, documents, unfit = self._encode(group.records, rows, documents)
+            bad.extend(unfit)
+        bad.sort(key=lambda record: record.position)
+        self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
+        self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
+        self.counts.add(count_documents(group.records, rows, documents, len(bad)))
+
+    def _encode(
+        self, records: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
+    ) -> tuple[list[int], list[CompressedDocument], list[BadRecord]]:
+        """Encode the rows together, or where that fails one by one; rows, documents, misfits."""
+        num_chars = sum(len(records.texts[row]) for row in rows)
+        try:
+            encoded = self._rows.encode(records, rows, documents)
+        except Exception as error:  # noqa: BLE001  whatever a value makes happen
+            logger.warning("%s: rows are written one by one: %s", self._split.id, error)
+        else:
+            self._rows.append(encoded, num_chars)
+            return rows, list(documents), []
+        good, kept, unfit = [], [], []
+        for row, document in zip(rows, documents, strict=True):
+            try:
+                encoded = self._rows.encode(records, [row], [document])
+            except Exception as error:  # noqa: BLE001  whatever a value makes happen
+                reason = f"writing raised {type(error).__name__}: {error}"
+                unfit.append(records.reject(row, reason, self._id_column))
+                continue
+            self._rows.append(encoded, len(records.texts[row]))
+            good.append(row)
+            kept.append(document)
+        return good, kept, unfit
+
+    def add_damage(self, reason: str) -> None:
+        """One record for the whole split: its file is damaged."""
+        bad = BadRecord(0, reason, b"", "file")
+        self.counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
+        self._quarantine = [quarantine_line(self._split, bad)]
+        self._rates[:] = 0
+
+    def commit(self, output: Storage) -> dict[str, Any]:
+        """Write the objects; the done record, not written yet."""
+        data = self._rows.finish()
+        record: dict[str, Any] = {
+            "split": self._split.id,
+            "source": describe_source(self._split),
+            "counts": asdict(self.counts),
+            "rate_histogram": self._rates.tolist(),
+            "numerics": self._numerics,
+            "data": None,
+            "quarantine": None,
+        }
+        if self.counts.documents:
+            record["data"] = put_object(output, "data", self._split.id, self._rows.extension, data)
+        if self._quarantine:
+            record["quarantine"] = put_object(
+                output, "quarantine", self._split.id, "jsonl", b"".join(self._quarantine)
+            )
+        return record
+
+
+class ScoreSink:
+    """Scored documents on their way to a score table and a histogram."""
+
+    def __init__(self, split: InputSplit, numerics: dict[str, Any]) -> None:
+        self.counts = SplitCounts()
+        self._split = split
+        self._numerics = numerics
+        self._histogram = ScoreHistogram()
+        self._batches: list[pa.RecordBatch] = []
+        self._damage: str | None = None
+
+    def add(self, group: Group[ProtectedText]) -> None:
+        """Take a group."""
+        texts: list[ScoredText] = [item.scored for item in group.items]
+        protected = [item.protected for item in group.items]
+        positions = [group.records.positions[row] for row in group.rows]
+        self._batches.append(build_score_rows(positions, texts, protected))
+        # Records that cannot be read are found again when the rows are written; only what a stage
+        # said of a readable one would be lost.
+        readable = set(group.records.positions) - set(positions)
+        reasons = {bad.position: bad.reason for bad in group.bad if bad.position in readable}
+        if reasons:
+            self._batches.append(build_reason_rows(reasons))
+        for text, mask in zip(texts, protected, strict=True):
+            self._histogram.add_text(
+                text.score, text.token_counts, mask, num_tokens=text.num_tokens
+            )
+        self.counts.add(count_scored(group.records, texts, len(group.bad)))
+
+    def add_damage(self, reason: str) -> None:
+        """The split's file is damaged: no document of it counts."""
+        self.counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
+        self._histogram, self._batches = ScoreHistogram(), []
+        self._damage = reason
+
+    def commit(self, output: Storage) -> dict[str, Any]:
+        """Write the table; the scored record, not written yet."""
+        return {
+            "split": self._split.id,
+            "source": describe_source(self._split),
+            "counts": asdict(self.counts),
+            "numerics": self._numerics,
+            "damage": self._damage,
+            "histogram": self._histogram.to_json(),
+            "scores": put_object(
+                output, SCORES, self._split.id, "parquet", write_scores(self._batches)
+            ),
+        }

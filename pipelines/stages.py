@@ -1,0 +1,133 @@
+"""The stages that need no storage: text in, decision out. What a document can make fail is here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moos.compressor import Compressor
+from moos.document import CompressedDocument
+from moos.errors import DataError, MoosError
+from moos.preparation import PreparedText, TextPreparer
+from moos.score_table import StoredText, restore_scores
+from moos.scored_text import ScoredText, compress_scored
+from moos.selector import Selector
+
+PROBE = "A harmless text of two sentences. It must always be possible to compress it."
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedText:
+    """A scored text and which of its words stay whatever the budget, shape (W,)."""
+
+    scored: ScoredText
+    protected: NDArray[np.bool_]
+
+
+class Stages(Protocol):
+    """What is done to documents, in this process or in a child of it."""
+
+    def prepare(self, texts: Sequence[str]) -> Sequence[PreparedText | DataError]:
+        """Tokenise, cut words and windows."""
+        ...
+
+    def score(self, parts: Sequence[PreparedText]) -> Sequence[ScoredText | DataError]:
+        """Run the model."""
+        ...
+
+    def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
+        """Select and render."""
+        ...
+
+    def protect(self, texts: Sequence[ScoredText]) -> Sequence[ProtectedText | DataError]:
+        """Find the protected words."""
+        ...
+
+    def select(self, texts: Sequence[StoredText]) -> Sequence[CompressedDocument | DataError]:
+        """Select and render from stored scores."""
+        ...
+
+    def probe(self) -> None:
+        """Do all of it to a harmless text; raises where that fails."""
+        ...
+
+
+@dataclass(slots=True)
+class TextStages:
+    """The stages in this process, with the parts that its task needs.
+
+    Attributes:
+        selector: Decides.
+        preparer: Tokenises; None in a process that need not.
+        compressor: Holds the model; None in a process that does not score.
+        on_progress: Called as work goes on, at least once per document.
+        num_scored: Documents given to the model so far.
+    """
+
+    selector: Selector
+    preparer: TextPreparer | None
+    compressor: Compressor | None
+    on_progress: Callable[[], None]
+    num_scored: int = 0
+
+    def prepare(self, texts: Sequence[str]) -> Sequence[PreparedText | DataError]:
+        """Tokenise, cut words and windows."""
+        assert self.preparer is not None, "a task that prepares has a tokenizer"
+        self.on_progress()
+        return self.preparer.prepare(texts)
+
+    def score(self, parts: Sequence[PreparedText]) -> Sequence[ScoredText | DataError]:
+        """Run the model."""
+        assert self.compressor is not None, "a task that scores has a model"
+        self.num_scored += len(parts)
+        return self.compressor.score(parts)
+
+    def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
+        """Select and render."""
+        return [self._compress(text) for text in texts]
+
+    def protect(self, texts: Sequence[ScoredText]) -> Sequence[ProtectedText | DataError]:
+        """Find the protected words."""
+        return [self._protect(text) for text in texts]
+
+    def select(self, texts: Sequence[StoredText]) -> Sequence[CompressedDocument | DataError]:
+        """Select and render from stored scores."""
+        return [self._select(text) for text in texts]
+
+    def probe(self) -> None:
+        """Do what this process does to a harmless text; raises where that fails."""
+        if self.preparer is None:
+            return
+        (part,) = self.preparer.prepare([PROBE])
+        if isinstance(part, DataError):
+            raise part
+        if self.compressor is not None:
+            (scored,) = self.compressor.score([part])
+            self.selector.protected(scored.text, scored.words)
+
+    def _compress(self, text: ScoredText) -> CompressedDocument | DataError:
+        self.on_progress()
+        try:
+            return compress_scored(text, self.selector)
+        except DataError as error:
+            return error
+
+    def _protect(self, text: ScoredText) -> ProtectedText | DataError:
+        self.on_progress()
+        try:
+            return ProtectedText(text, self.selector.protected(text.text, text.words))
+        except DataError as error:
+            return error
+
+    def _select(self, text: StoredText) -> CompressedDocument | DataError:
+        self.on_progress()
+        restored = restore_scores(text)
+        if restored is None:
+            raise MoosError(
+                "stored scores do not fit the words of their text; the input changed, or another "
+                "version of moos scored it: compress into another output.path"
+            )
+        scored, protected = restored
+        return compress_scored(scored, self.selector, protected)

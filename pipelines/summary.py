@@ -1,0 +1,147 @@
+"""How a run ended: its summary, its exit code, and what its texts were like."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from moos.storage import Storage
+from pipelines.config import CompressConfig
+from pipelines.counts import SplitCounts
+from pipelines.finish import achieved_rate
+
+logger = logging.getLogger(__name__)
+
+EXIT_COMPLETE = 0
+EXIT_INCOMPLETE = 1
+EXIT_QUARANTINED = 3
+
+UNKNOWN_SHARE_WARNED = 0.02
+NON_LATIN_SHARE_WARNED = 0.2
+CORPUS_RATE_MISSED = 0.005
+"""Share of the corpus rate by which a run may miss it without a warning."""
+
+
+def summarise(
+    config: CompressConfig,
+    output: Storage,
+    manifest: Mapping[str, Any],
+    *,
+    worked: Iterable[Mapping[str, Any]],
+    splits_resumed: int,
+    documents_scored: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the job prints, its exit code in it; warnings are logged.
+
+    Args:
+        config: The run's config.
+        output: Its output.
+        manifest: What it published.
+        worked: The records of the splits that this run worked.
+        splits_resumed: Splits that were done before.
+        documents_scored: Documents that the model scored in this run.
+        seconds: How long the run took.
+    """
+    totals = {key: value for key, value in manifest["totals"].items() if key != "rate"}
+    counts = SplitCounts(**totals)
+    in_this_run = SplitCounts()
+    for record in worked:
+        in_this_run.add(SplitCounts(**record["counts"]))
+    exit_code = _judge(config, output, manifest, counts)
+    _warn_about_text(counts)
+    _warn_about_rate(manifest)
+    return {
+        "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
+        "exit_code": exit_code,
+        "output": config.output.path,
+        **asdict(counts),
+        "rate": round(achieved_rate(counts), 6),
+        "splits": len(manifest["splits"]),
+        "splits_resumed": splits_resumed,
+        "documents_scored": documents_scored,
+        "seconds": round(seconds, 1),
+        "tokens_per_s": round(in_this_run.tokens / seconds),
+    }
+
+
+def _judge(
+    config: CompressConfig, output: Storage, manifest: Mapping[str, Any], counts: SplitCounts
+) -> int:
+    records = counts.documents + counts.quarantined
+    if counts.quarantined == 0:
+        return EXIT_COMPLETE
+    share = counts.quarantined / records
+    limit = config.max_quarantined
+    first = _first_quarantined(output, manifest)
+    where = f"See {config.output.path}/quarantine/"
+    if counts.damaged_files:
+        logger.error("%d damaged file(s). First: %s. %s", counts.damaged_files, first, where)
+        return EXIT_QUARANTINED
+    if share > limit:
+        logger.error(
+            "%.3g %% of %d records quarantined, over max_quarantined=%g. First: %s. %s. "
+            "Raise max_quarantined if this is expected",
+            100 * share,
+            records,
+            limit,
+            first,
+            where,
+        )
+        return EXIT_QUARANTINED
+    logger.warning(
+        "%d of %d records quarantined. First: %s. %s", counts.quarantined, records, first, where
+    )
+    return EXIT_COMPLETE
+
+
+def _first_quarantined(output: Storage, manifest: Mapping[str, Any]) -> str:
+    for entry in manifest["splits"]:
+        if entry["quarantine"] is not None:
+            record = json.loads(output.get(entry["quarantine"]["name"]).split(b"\n", 1)[0])
+            name = f", id {record['id']!r}" if record["id"] else ""
+            return f"{record['path']} at {record['position']}{name}: {record['reason']}"
+    return "none"
+
+
+def _warn_about_text(counts: SplitCounts) -> None:
+    with suppress(ZeroDivisionError):
+        share = counts.unknown_tokens / counts.encoder_tokens
+        if share > UNKNOWN_SHARE_WARNED:
+            logger.warning(
+                "%.1f %% of tokens are unknown to the checkpoint's vocabulary: it decides about "
+                "them blindly; use a checkpoint for these languages",
+                100 * share,
+            )
+        share = counts.non_latin_chars / counts.chars
+        if share > NON_LATIN_SHARE_WARNED:
+            logger.warning(
+                "%.1f %% of characters are letters of non-Latin scripts; the default checkpoint "
+                "was trained on English",
+                100 * share,
+            )
+
+
+def _warn_about_rate(manifest: Mapping[str, Any]) -> None:
+    corpus = manifest.get("corpus_threshold")
+    if corpus is None:
+        return
+    achieved = manifest["totals"]["rate"]
+    if corpus["over_budget"]:
+        logger.warning(
+            "protected tokens alone are %.4g of the corpus, over selection.corpus_rate=%g; "
+            "protect less, or raise the rate",
+            corpus["protected_tokens"] / max(1, corpus["num_tokens"]),
+            corpus["rate"],
+        )
+    elif abs(achieved - corpus["rate"]) > CORPUS_RATE_MISSED * corpus["rate"]:
+        logger.warning(
+            "the corpus was compressed to %.4f, not selection.corpus_rate=%g: its threshold was "
+            "found on %d tokens, and it holds %d now (or few enough that one score decides much)",
+            achieved,
+            corpus["rate"],
+            corpus["num_tokens"],
+            manifest["totals"]["tokens"],
+        )

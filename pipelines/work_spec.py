@@ -1,0 +1,129 @@
+"""What a process needs to work splits: settings that travel, and the parts loaded from them."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from moos.checkpoint import read_checkpoint, resolve_scoring
+from moos.compressor import Compressor
+from moos.corpus import CorpusThreshold
+from moos.errors import MoosError
+from moos.preparation import TextPreparer
+from moos.selector import Selector
+from moos.storage import Storage
+from moos.tokens import TextTokenizer
+from pipelines.config import CompressConfig
+from pipelines.run_state import BUDGET_TOKENIZER
+from pipelines.stages import TextStages
+
+Task = Literal["compress", "score", "select", "retry"]
+"""What is made of a split: compressed rows; stored scores; compressed rows from such scores; or
+compressed rows of what was quarantined, among the rows that are there."""
+
+Role = Literal["all", "prepare", "score", "commit"]
+"""The part of a task that a process does: all of it, or one stage of three."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSpec:
+    """What a process needs to work splits; plain settings, loaded where the work is done.
+
+    Attributes:
+        config: The run's config.
+        signature: The run's signature.
+        input_schema: The input's columns, serialised.
+        task: What is made of a split.
+        role: The part of it that this process does.
+        driver: Id of the run that gives out the work.
+        device: Device of the model.
+        threads: CPU threads of the model.
+        corpus: The corpus's threshold, where there is one.
+    """
+
+    config: CompressConfig
+    signature: dict[str, Any]
+    input_schema: bytes
+    task: Task
+    role: Role
+    driver: str
+    device: str
+    threads: int
+    corpus: CorpusThreshold | None = None
+
+
+def load_stages(
+    spec: WorkSpec, on_progress: Callable[[], None]
+) -> tuple[TextStages, dict[str, Any]]:
+    """The stages with the parts that the spec's role needs, and the numerics of its model.
+
+    Raises:
+        ModelError: The checkpoint cannot be loaded.
+        MoosError: It is not the one the run was planned with.
+    """
+    config = spec.config
+    preparer, compressor = None, None
+    numerics: dict[str, Any] = {}
+    if spec.task != "select" and spec.role in ("all", "score"):
+        compressor = Compressor.load(
+            config.checkpoint,
+            scoring=config.scoring,
+            window=config.window,
+            device=spec.device,
+            threads=spec.threads,
+        )
+        compressor.engine.on_progress = on_progress
+        preparer = compressor.preparer
+        _check_checkpoint(compressor.checkpoint.sha256, spec)
+        numerics = describe_numerics(compressor, spec)
+    elif spec.task != "select" and spec.role == "prepare":
+        found = read_checkpoint(config.checkpoint, config.scoring.preserve_label)
+        _check_checkpoint(found.sha256, spec)
+        scoring = resolve_scoring(found, config.scoring, config.window)
+        preparer = TextPreparer(
+            TextTokenizer.from_file(found.tokenizer_path),
+            scoring.max_length,
+            scoring.context_tokens,
+        )
+    output = Storage(
+        config.output.path, config.output.storage_options, retries=config.output.retries
+    )
+    selector = Selector(config.selection, reader_tokenizer(config, output), corpus=spec.corpus)
+    return TextStages(selector, preparer, compressor, on_progress), numerics
+
+
+def _check_checkpoint(sha256: str, spec: WorkSpec) -> None:
+    if sha256 != spec.signature["checkpoint_sha256"]:
+        raise MoosError(
+            f"checkpoint {spec.config.checkpoint!r} on this node is not the one the run was "
+            "planned with; give all nodes the same files"
+        )
+
+
+def reader_tokenizer(config: CompressConfig, output: Storage) -> TextTokenizer | None:
+    """The reader's tokenizer as the run's output holds it, wherever the replica runs."""
+    if config.selection.budget_tokenizer is None:
+        return None
+    return TextTokenizer(output.get(BUDGET_TOKENIZER).decode("utf-8"))
+
+
+def describe_numerics(compressor: Compressor, spec: WorkSpec) -> dict[str, Any]:
+    """Everything besides the plan that the output's bytes may depend on."""
+    import torch
+    import transformers
+
+    if spec.device.startswith("cuda"):
+        hardware = torch.cuda.get_device_name(spec.device)
+    else:
+        hardware = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "engine": compressor.engine.name,
+        "device": spec.device.split(":")[0],
+        "hardware": hardware,
+        "threads": spec.threads,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "pyarrow": pa.__version__,
+    }

@@ -1,0 +1,83 @@
+"""Where a run reads and writes: a directory, or a bucket behind the fault proxy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import s3fs
+
+from tests.faults.proxy import STEP, FaultProxy
+from tests.faults.servers import CREDENTIALS
+
+BUCKET = "corpus"
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlace:
+    """Input and output in directories.
+
+    Attributes:
+        source: Directory of the input.
+        output: Directory of the output, as the job is told.
+        seen: The same as the harness reaches it.
+    """
+
+    source: str
+    output: str
+    seen: Path
+    options: Sequence[str] = ()
+    verify_options: Sequence[str] = ()
+
+    def count_done(self) -> int:
+        """Steps that are done."""
+        return sum(1 for path in self.seen.glob("_run/*/*/*.json") if STEP.search(path.as_posix()))
+
+    def read(self) -> dict[str, bytes]:
+        """Everything in the output."""
+        paths = (path for path in self.seen.rglob("*") if path.is_file())
+        return {path.relative_to(self.seen).as_posix(): path.read_bytes() for path in paths}
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Input and output in a bucket; jobs go through the proxy, the harness goes past it.
+
+    Attributes:
+        source: URL of the input.
+        output: URL of the output.
+        options: Overrides that lead through the proxy.
+        verify_options: Arguments of `moos verify` that lead past it.
+        proxy: Counts the done records that pass.
+        filesystem: The way past it.
+    """
+
+    source: str
+    output: str
+    options: Sequence[str]
+    verify_options: Sequence[str]
+    proxy: FaultProxy
+    filesystem: s3fs.S3FileSystem
+
+    def count_done(self) -> int:
+        """Steps that were done since the trial began."""
+        return len(self.proxy.done)
+
+    def read(self) -> dict[str, bytes]:
+        """Everything in the output."""
+        root = self.output.removeprefix("s3://")
+        self.filesystem.invalidate_cache()
+        paths = self.filesystem.find(root)
+        return {p.removeprefix(f"{root}/"): self.filesystem.cat_file(p) for p in paths}
+
+
+def open_bucket(endpoint: str) -> s3fs.S3FileSystem:
+    """The harness' own way to the server, with an empty bucket."""
+    filesystem = s3fs.S3FileSystem(
+        endpoint_url=endpoint,
+        key=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        secret=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    filesystem.call_s3("create_bucket", Bucket=BUCKET)
+    return filesystem
