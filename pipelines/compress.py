@@ -6,6 +6,7 @@ Resume is planned minus done; nothing else is remembered between runs.
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,10 +163,12 @@ def _run_leased(
         write_report(run.output, manifest, config.input.text_column)
         finish_run(state, manifest, lease.confirm)
     except (MoosError, OSError) as error:
-        state.note_event("failed", error=str(error))
+        with suppress(OSError):  # the storage may be what failed
+            state.note_event("failed", error=str(error))
         raise
     except KeyboardInterrupt:
-        state.note_event("interrupted")
+        with suppress(OSError):
+            state.note_event("interrupted")
         raise
     summary = summarise(
         config,

@@ -4,9 +4,9 @@ python -m tests.scale.memory --directory DIR [--gigabytes 2]
 
 Writes three inputs below DIR: a corpus of files, ten times as many such files, and one large JSONL
 file; compresses each with `executor=local` in a process of its own, and prints that process's
-peak of resident memory. Records are those of a crawl: a text of 1 kB, and the page it was taken
-from in another field. A one-layer encoder with random weights stands in for the model, so that
-gigabytes take minutes: what grows with the input is not the model.
+peak of resident memory. Records are those of a crawl: a text of 400 bytes, and the page it was
+taken from in another field. A one-layer encoder with random weights stands in for the model, so
+that gigabytes take minutes: what grows with the input is not the model.
 """
 
 import argparse
@@ -17,25 +17,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import write_checkpoint
+from tests.conftest import WORDS, write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 FILE_BYTES = 20 << 20
-TEXT_CHARS = 1_000
+TEXT_CHARS = 400
 PAGE_CHARS = 19_000
 
 
 def write_records(path: Path, num_bytes: int, seed: int) -> None:
     """A JSONL file of about so many bytes."""
     generator = random.Random(seed)
-    words = [
-        "".join(generator.choices("etaoinshrdlu", k=generator.randint(2, 9))) for _ in range(5000)
-    ]
-    page = "<p>" + " ".join(generator.choices(words, k=PAGE_CHARS // 5))[:PAGE_CHARS] + "</p>"
+    page = "<p>" + " ".join(generator.choices(WORDS, k=PAGE_CHARS // 4))[:PAGE_CHARS] + "</p>"
     written = 0
     with path.open("w") as stream:
         while written < num_bytes:
-            text = " ".join(generator.choices(words, k=TEXT_CHARS // 6))
+            text = " ".join(generator.choices(WORDS, k=TEXT_CHARS // 6))
             cut = generator.randrange(PAGE_CHARS)
             record = {"id": written, "text": text, "page": page[cut:] + page[:cut]}
             written += stream.write(json.dumps(record) + "\n")
