@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.compressor import check_threshold
-from moos.corpus import CorpusThreshold, ScoreHistogram, find_threshold
+from moos.corpus import CorpusThreshold, ScoreHistogram, find_threshold, merge_histograms
 from moos.errors import ConfigError, ModelError, MoosError
 from moos.schema import EXTRA_JSON, output_schema
 from moos.scores import GRID
@@ -205,7 +205,7 @@ def _reserve(run: PreparedRun) -> Resources:
     reserved = config.cpu_stages.cpus_per_task
     return resolve_resources(
         config.pool,
-        reserve_for_tasks(config.cpu_stages, nodes),
+        reserve_for_tasks(config.cpu_stages, config.pool, nodes),
         set_aside=f", with cpu_stages.cpus_per_task={reserved:g} set aside for tasks",
     )
 
@@ -252,12 +252,17 @@ class _Work:
                 f"{self._run.output.url}/_run/threshold.json is gone, although splits were "
                 "selected by it; put it back, or compress into another output.path"
             )
-        total = ScoreHistogram()
-        for start in range(0, len(splits), HISTOGRAMS_AT_ONCE):
-            part = splits[start : start + HISTOGRAMS_AT_ONCE]
-            for record in self._run.state.read_scored(part).values():
-                total.add(ScoreHistogram.from_json(record["histogram"]))
-        corpus = find_threshold(total, rate)
+        records = (
+            record
+            for start in range(0, len(splits), HISTOGRAMS_AT_ONCE)
+            for record in self._run.state.read_scored(
+                splits[start : start + HISTOGRAMS_AT_ONCE]
+            ).values()
+        )
+        histogram = merge_histograms(
+            ScoreHistogram.from_json(record["histogram"]) for record in records
+        )
+        corpus = find_threshold(histogram, rate)
         self._run.state.write_threshold(corpus)
         return corpus
 

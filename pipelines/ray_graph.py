@@ -61,7 +61,7 @@ def build_graph(
     if any(len(row) > 1 for row in rows):
         # It waits for those it feeds: a CPU of its own might be the one that they wait for.
         feed = {**_tasks(spec, FEED_MEMORY), "num_cpus": 0}
-        strategy = ray.data.TaskPoolStrategy(size=FEEDERS)
+        strategy = ray.data.TaskPoolStrategy(size=min(FEEDERS, len(rows)))
         dataset = dataset.map_batches(feed_splits, compute=strategy, **feed)
     if spec.task == "select":
         return dataset.map_batches(work_in_task, **_tasks(spec, TASK_MEMORY, report=report))

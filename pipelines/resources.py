@@ -71,13 +71,7 @@ def resolve_resources(pool: PoolConfig, nodes: Sequence[Node], *, set_aside: str
             f"pool.labels={pool.labels} fit none of the {len(nodes)} node(s), whose labels are "
             f"{[dict(node.labels) for node in nodes]}"
         )
-    gpus = pool.gpus_per_replica
-    if gpus == "auto":
-        gpus = 1.0 if sum(node.gpus for node in fitting) >= 1 else 0.0
-    cpus = pool.cpus_per_replica
-    if cpus == "auto":
-        most_cpus = int(max(node.cpus for node in fitting))
-        cpus = 1.0 if gpus else float(max(1, min(AUTO_CPUS, most_cpus)))
+    cpus, gpus = _size_replica(pool, fitting)
     room = sum(_fits(node, cpus, gpus) for node in fitting)
     wanted = pool.replicas
     least = 1 if wanted == "auto" else wanted.min if isinstance(wanted, ReplicaRange) else wanted
@@ -96,28 +90,53 @@ def resolve_resources(pool: PoolConfig, nodes: Sequence[Node], *, set_aside: str
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     least = least if wanted != "auto" else most
-    return Resources(least, most, float(cpus), float(gpus), device)
+    return Resources(least, most, cpus, gpus, device)
 
 
-def reserve_for_tasks(config: CpuStagesConfig, nodes: Sequence[Node]) -> list[Node]:
-    """The nodes with room for one task set aside, on the node that has most to spare.
+def reserve_for_tasks(
+    config: CpuStagesConfig, pool: PoolConfig, nodes: Sequence[Node]
+) -> list[Node]:
+    """The nodes with room for one task set aside, on the node where that costs fewest replicas.
 
     Replicas hold their CPUs as long as they live: were they to take all, tasks would wait for ever.
 
     Raises:
         ConfigError: A task fits no node.
     """
-    fitting = [node for node in nodes if node.has(config.labels)]
-    best = max(fitting, key=lambda node: node.cpus, default=None)
-    if best is None or best.cpus < config.cpus_per_task:
+    fitting = [
+        place
+        for place, node in enumerate(nodes)
+        if node.has(config.labels) and node.cpus >= config.cpus_per_task
+    ]
+    if not fitting:
         raise ConfigError(
             f"cpu_stages.cpus_per_task={config.cpus_per_task:g} with labels {config.labels} fits "
             f"none of the nodes: {[(node.cpus, dict(node.labels)) for node in nodes]}; lower it, "
             "change cpu_stages.labels, or add nodes"
         )
-    rest = list(nodes)
-    rest[rest.index(best)] = best.without(config.cpus_per_task)
-    return rest
+
+    def reserved(place: int) -> list[Node]:
+        rest = list(nodes)
+        rest[place] = rest[place].without(config.cpus_per_task)
+        return rest
+
+    def room(place: int) -> int:
+        left = [node for node in reserved(place) if node.has(pool.labels)]
+        return sum(_fits(node, *_size_replica(pool, left)) for node in left)
+
+    return reserved(max(fitting, key=lambda place: (room(place), nodes[place].cpus)))
+
+
+def _size_replica(pool: PoolConfig, nodes: Sequence[Node]) -> tuple[float, float]:
+    """CPUs and GPUs of a replica, `auto` filled in from the nodes that may hold one."""
+    gpus = pool.gpus_per_replica
+    if gpus == "auto":
+        gpus = 1.0 if sum(node.gpus for node in nodes) >= 1 else 0.0
+    cpus = pool.cpus_per_replica
+    if cpus == "auto":
+        most_cpus = int(max((node.cpus for node in nodes), default=1.0))
+        cpus = 1.0 if gpus else float(max(1, min(AUTO_CPUS, most_cpus)))
+    return float(cpus), float(gpus)
 
 
 def _fits(node: Node, cpus: float, gpus: float) -> int:

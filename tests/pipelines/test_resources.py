@@ -189,9 +189,9 @@ def test_one_task_is_set_aside_on_one_node_that_may_hold_it(nodes, labels, cpus)
     tasks = CpuStagesConfig(cpus_per_task=cpus, labels=labels)
     if not any(node.has(labels) and node.cpus >= cpus for node in nodes):
         with pytest.raises(ConfigError, match=r"cpu_stages\.cpus_per_task"):
-            reserve_for_tasks(tasks, nodes)
+            reserve_for_tasks(tasks, PoolConfig(), nodes)
         return
-    left = reserve_for_tasks(tasks, nodes)
+    left = reserve_for_tasks(tasks, PoolConfig(), nodes)
     taken = [before for before, after in zip(nodes, left, strict=True) if before != after]
     assert len(taken) == 1
     assert taken[0].has(labels)
@@ -201,14 +201,20 @@ def test_one_task_is_set_aside_on_one_node_that_may_hold_it(nodes, labels, cpus)
 
 
 def test_tasks_and_replicas_go_to_nodes_of_their_own_labels():
-    nodes = reserve_for_tasks(CpuStagesConfig(labels={"role": "cpu"}), MIXED)
+    nodes = reserve_for_tasks(CpuStagesConfig(labels={"role": "cpu"}), PoolConfig(), MIXED)
     assert nodes == [Node(1.0, 0.0, {"role": "cpu"}), *MIXED[1:]]
     pool = PoolConfig(labels={"role": "gpu"})
     assert resolve_resources(pool, nodes) == Resources(4, 4, 1.0, 1.0, "cuda")
 
 
+def test_a_task_goes_where_it_costs_fewest_replicas():
+    nodes = [Node(8.0, 0.0), Node(16.0, 4.0)]
+    pool = PoolConfig(gpus_per_replica=0.25, cpus_per_replica=1, replicas=16)
+    assert reserve_for_tasks(CpuStagesConfig(), pool, nodes) == [Node(7.0, 0.0), nodes[1]]
+
+
 def test_what_tasks_take_no_replica_gets():
-    (laptop,) = reserve_for_tasks(CpuStagesConfig(cpus_per_task=2), LAPTOP)
+    (laptop,) = reserve_for_tasks(CpuStagesConfig(cpus_per_task=2), PoolConfig(), LAPTOP)
     assert laptop == Node(6.0, 0.0)
     assert resolve_resources(PoolConfig(), [laptop]) == Resources(1, 1, 4.0, 0.0, "cpu")
 
@@ -222,4 +228,4 @@ def test_what_tasks_take_no_replica_gets():
 )
 def test_a_task_that_fits_nowhere_is_refused_with_the_key(tasks, told):
     with pytest.raises(ConfigError, match=told):
-        reserve_for_tasks(CpuStagesConfig.model_validate(tasks), LAPTOP)
+        reserve_for_tasks(CpuStagesConfig.model_validate(tasks), PoolConfig(), LAPTOP)
