@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := true
 
-.PHONY: demo test soak lint config-reference clean
+.PHONY: demo test test-slow soak lint config-reference clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ demo: $(INSTALLED)  ## compress the shipped corpus into out/demo/, verify it, sh
 
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layouts, more interruptions
+	$(BIN)/python -m pytest -q -m slow
 
 SOAK ?= --count 45 --seed 1
 soak: $(INSTALLED)  ## strike the real job with seeded faults; an hour or so; SOAK="--count 200 --seed 9"

@@ -35,7 +35,7 @@ def workplace(tmp_path_factory, tiny_checkpoint):
     [
         ("s3_mixed", 160),
         ("disk_full", 2),
-        ("two_runs", 24),
+        pytest.param("two_runs", 24, marks=pytest.mark.slow),
         pytest.param("kill_driver_then_replica", 30, marks=pytest.mark.ray),
     ],
 )

@@ -76,6 +76,7 @@ def ray_directory():
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_stages_run_where_their_labels_say(
     compress, write_jsonl, documents, tmp_path, tiny_checkpoint, snapshot, ray_directory
 ):

@@ -79,8 +79,18 @@ def test_the_library_selects_the_same(
     ]
 
 
-@pytest.mark.parametrize("form", ["parquet", "jsonl"])
-@pytest.mark.parametrize("after", [0, 1, 7, 14, 18, 27])
+@pytest.mark.parametrize(
+    ("form", "after"),
+    [
+        ("parquet", 7),
+        ("jsonl", 18),
+        *(
+            pytest.param(form, after, marks=pytest.mark.slow)
+            for form in ("parquet", "jsonl")
+            for after in (0, 1, 14, 27)
+        ),
+    ],
+)
 def test_a_run_interrupted_in_either_pass_ends_in_the_same_bytes(
     compress, write_jsonl, mixed, tmp_path, monkeypatch, snapshot, scored, after, form
 ):

@@ -104,11 +104,14 @@ CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")
     ("name", "overrides"),
     [
         ("docs.jsonl", [SPLITS]),
-        ("docs.jsonl", [SPLITS, SPLIT_STAGES]),
-        ("docs.jsonl", [SPLITS, *CORPUS]),
-        ("docs.jsonl.gz", [SPLITS]),  # enough splits to be fed by one task
+        pytest.param("docs.jsonl", [SPLITS, SPLIT_STAGES], marks=pytest.mark.slow),
+        pytest.param("docs.jsonl", [SPLITS, *CORPUS], marks=pytest.mark.slow),
+        # Enough splits to be fed by one task.
+        pytest.param("docs.jsonl.gz", [SPLITS], marks=pytest.mark.slow),
         # One CPU is left for three kinds of task.
-        ("docs.jsonl.zst", [SPLITS, SPLIT_STAGES, "pool.replicas=3"]),
+        pytest.param(
+            "docs.jsonl.zst", [SPLITS, SPLIT_STAGES, "pool.replicas=3"], marks=pytest.mark.slow
+        ),
         ("docs.jsonl.gz", [SPLITS, SPLIT_STAGES, *CORPUS]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
