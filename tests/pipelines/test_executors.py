@@ -132,7 +132,7 @@ def test_ray_and_one_process_give_the_same_bytes(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("stages", ["fused", "split"])
+@pytest.mark.parametrize("stages", ["fused", pytest.param("split", marks=pytest.mark.slow)])
 def test_parquet_rows_and_a_damaged_file_pass_through_every_stage(
     ray_cluster, compress, on_ray, write_parquet, documents, tmp_path, snapshot, stages
 ):

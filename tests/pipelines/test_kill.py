@@ -181,7 +181,9 @@ def test_a_run_of_three_stages_survives_a_killed_driver(
     assert snapshot(output) == uninterrupted
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_preempted_run_says_how_to_resume_and_exits_1(
     start, many_documents, tmp_path, snapshot, done_times, uninterrupted, number
 ):
@@ -200,6 +202,7 @@ def test_a_preempted_run_says_how_to_resume_and_exits_1(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_preempted_on_ray_exits_1(start, many_documents, tmp_path):
     output = tmp_path / "out"
     process = start(many_documents, output, "executor=ray")

@@ -187,6 +187,7 @@ def run_job(source, output, checkpoint, *overrides):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_local_run_that_dies_of_a_document_goes_on_without_it(
     write_jsonl, poisoned_rows, tmp_path, tiny_checkpoint, read_rows, read_quarantine
 ):
@@ -201,7 +202,8 @@ def test_a_local_run_that_dies_of_a_document_goes_on_without_it(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("stages", ["fused", pytest.param("split", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", ["fused", "split"])
 def test_a_run_on_ray_gets_past_documents_that_kill_and_hang(
     write_jsonl, poisoned_rows, tmp_path, tiny_checkpoint, read_rows, read_quarantine, stages
 ):

@@ -65,13 +65,14 @@ def expected(source, tiny_checkpoint, snapshot):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("replicas", "stages", "place", "budget"),
     [
-        pytest.param(3, "fused", "disk", "selection.rate=0.4", marks=pytest.mark.slow),
-        pytest.param(1, "fused", "s3", "selection.rate=0.4", marks=pytest.mark.slow),
+        (3, "fused", "disk", "selection.rate=0.4"),
+        (1, "fused", "s3", "selection.rate=0.4"),
         (3, "split", "s3", "selection.rate=0.4"),
-        pytest.param(1, "split", "disk", "selection.corpus_rate=0.6", marks=pytest.mark.slow),
+        (1, "split", "disk", "selection.corpus_rate=0.6"),
     ],
 )
 def test_the_layout_of_a_run_does_not_show(
