@@ -138,6 +138,7 @@ def uninterrupted(many_documents, tiny_checkpoint, snapshot):
     return snapshot(output)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_bytes(
     start, many_documents, tmp_path, snapshot, done_times, uninterrupted
 ):

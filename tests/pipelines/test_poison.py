@@ -60,6 +60,7 @@ def poison_on_path(monkeypatch):
     monkeypatch.syspath_prepend(str(POISON))
 
 
+@pytest.mark.slow
 def test_a_child_outlives_what_kills_hangs_or_fills_it(spec, poison_on_path):
     limits = ("document_limits.timeout_s=2", "document_limits.memory=1500MiB")
     with contextlib.closing(ChildStages(spec(*limits))) as child:
