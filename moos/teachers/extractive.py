@@ -192,9 +192,9 @@ class ExtractiveTeacher:
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(f"teacher {path} cannot be loaded: {error}") from error
-        return cls(
-            model.to(device).eval(), tokenizer, prompt, rules=rules, batch_size=batch_size
-        )
+        placed: Any = model
+        placed = placed.to(device).eval()
+        return cls(placed, tokenizer, prompt, rules=rules, batch_size=batch_size)
 
     def label(self, texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, ExtractiveLabels]]:
         """Label texts given as their words; index and labels of each, as they are finished.
@@ -295,9 +295,7 @@ class ExtractiveTeacher:
         weights_BCD = self._model.lm_head.weight[candidates_BC.clamp(min=0)]
         logits_BC = torch.einsum("bcd,bd->bc", weights_BCD, hidden_BD[deciding]).float()
         logits_BC = logits_BC.masked_fill(candidates_BC < 0, -torch.inf)
-        may_end = [
-            len(rows[at].inner) - rows[at].next_word <= self._rules.skip for at in deciding
-        ]
+        may_end = [len(rows[at].inner) - rows[at].next_word <= self._rules.skip for at in deciding]
         logits_BC[~torch.tensor(may_end, device=self._device), -1] = -torch.inf
         probabilities_BC = logits_BC.double().softmax(dim=-1).cpu().numpy()
         going = [True] * len(rows)

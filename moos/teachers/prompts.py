@@ -27,7 +27,7 @@ class Prompt:
 
 
 FACTS = Prompt(
-    name="facts-1",
+    name="facts-2",
     instruction=(
         "You compress text by deleting words. The words that stay are unchanged and in their "
         "order; nothing is added. Somebody will answer questions from what is left, so keep every "
@@ -90,9 +90,10 @@ FACTS = Prompt(
             "city centre. System: There is a nice place called Lotus Garden at 12 Mill Road. "
             "Shall I go ahead and reserve a table for 4 at 7:30 pm? User: Yes, that sounds great, "
             "but can you make it 8 pm instead? System: Your table has been reserved for 8 pm.",
-            "User: looking place to eat tonight, cheap. System: What kind of food? User: Thai "
-            "food, four people, not in city centre. System: Lotus Garden at 12 Mill Road. reserve "
-            "table for 4 at 7:30 pm? User: Yes, make it 8 pm instead? System: reserved for 8 pm.",
+            "User: looking place to eat tonight, cheap if possible. System: What food would you "
+            "like to have? User: Thai food, four people, not in city centre. System: Lotus Garden "
+            "at 12 Mill Road. reserve table for 4 at 7:30 pm? User: Yes, make it 8 pm instead? "
+            "System: reserved for 8 pm.",
         ),
     ),
 )

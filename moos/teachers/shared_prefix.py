@@ -43,7 +43,12 @@ class SharedPrefixCache:
         return self._keys[index][:, :, : self.filled], self._values[index][:, :, : self.filled]
 
     def update(
-        self, keys_BKTD: torch.Tensor, values_BKTD: torch.Tensor, layer: int, *_: Any, **__: Any
+        self,
+        keys_BKTD: torch.Tensor,
+        values_BKTD: torch.Tensor,
+        layer: int,
+        *unused: Any,
+        **more: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store a layer's new keys and values; all its own ones so far."""
         if layer == len(self._keys):
@@ -99,7 +104,11 @@ class SharedPrefixCache:
 
     @torch.inference_mode()
     def forward(
-        self, model: Any, ids_BT: torch.Tensor, positions_BT: torch.Tensor, is_token_BT: torch.Tensor
+        self,
+        model: Any,
+        ids_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        is_token_BT: torch.Tensor,
     ) -> torch.Tensor:
         """Run the model on new tokens of every row; last hidden states (B, T, hidden size).
 
@@ -143,7 +152,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Attention to a row's own tokens and to the shared prompt's, in one softmax.
 
-    The softmax of a 16-bit type adds up in 32 bits. Grouped-query heads are a dimension of the queries: keys and values are never repeated.
+    The softmax of a 16-bit type adds up in 32 bits. Grouped-query heads are a dimension of the
+    queries: keys and values are never repeated.
 
     Returns:
         The outputs, (B, T, H, D), and no weights.
@@ -158,7 +168,9 @@ def attend(
         weights = own.softmax(dim=-1)
         output = weights @ value_BKSD
     else:
-        prefix_key_KPD, prefix_value_KPD = (part[0] for part in shared_prefix.layer(module.layer_idx))
+        prefix_key_KPD, prefix_value_KPD = (
+            part[0] for part in shared_prefix.layer(module.layer_idx)
+        )
         # All rows' queries against one copy of the keys: one large matrix product per head.
         query_KND = query_BKMD.transpose(0, 1).reshape(K, B * G * T, D)
         shared = query_KND @ prefix_key_KPD.transpose(1, 2)
