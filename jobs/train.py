@@ -1,26 +1,20 @@
-"""Train a compressor's classifier and write its checkpoint directory.
+"""Train a compressor's classifier on Ray Train and write its checkpoint.
 
-    python -m jobs.train configs/train.default.yaml base=DIRECTORY output=DIRECTORY [key=value ...]
+    moos train configs/train.default.yaml training.base=DIRECTORY output.path=OUT [key=value ...]
 
-One process of plain torch; the distributed job on Ray Train comes later. Progress goes to stderr,
-one JSON line with the figures to stdout. Exit code 0: the checkpoint is written; 1: the labels are
-faulty; 2: the run could not start as configured, or its loss stopped being a number.
+OUT/checkpoint is what `moos compress checkpoint=OUT/checkpoint` reads; OUT/report.html shows the
+run. The same command resumes a run that was stopped. Progress goes to stderr, one JSON line with
+the figures to stdout. Exit code 0: the checkpoint is written; 1: the run failed or was stopped, or
+the labels are faulty; 2: it could not start as configured, or its loss stopped being a number.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.cli import config_parser, print_config, read_config, run_reported
-from moos.training_config import TrainingConfig
-
-
-def run(config: TrainingConfig) -> dict[str, Any]:
-    """Train. Imported late: a config error needs no torch."""
-    from moos.training import train
-
-    metrics = train(config, lambda line: print(line, file=sys.stderr, flush=True))
-    return {"output": config.output, **metrics}
+from jobs.cli import config_parser, print_config, read_config, run_reported, set_up_logging
+from pipelines.train_config import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,13 +22,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = config_parser("moos train", __doc__ or "").parse_intermixed_args(argv)
 
     def job() -> dict[str, Any]:
-        config = read_config(TrainingConfig, options.arguments)
+        config = read_config(TrainConfig, options.arguments)
         if options.print_config:
             print_config(config)
             return {}
-        return run(config)
+        set_up_logging(options.verbose)
+        # Imported late: a config error needs neither Ray nor torch.
+        from pipelines.train import run_train
 
-    return run_reported(job)
+        # Ray prints a lost worker's end to stdout, which is for the figures alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            return run_train(config)
+
+    return run_reported(job, resume_hint="; run the same command again to go on")
 
 
 if __name__ == "__main__":

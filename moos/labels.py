@@ -1,27 +1,61 @@
-"""From labelled documents to labels on words and tokens, and the split that holds some out.
+"""Labelled documents in files, their labels on words and tokens, and the split that holds some out.
 
-A labels file is JSONL, one record per document or stretch of one: `id`, `domain`, `text`, and
+Labelled Parquet has the columns of `SCHEMA`. JSONL is for labels made by hand or elsewhere: one
+record per document or stretch of one: `id`, `domain`, `text`, and
 `soft`, which holds for each white-space-separated word of the text the teacher's probability of
 keeping it, or null where the teacher never reached it. `document` names the source document that
 several records are cut from (default: the record's own id); `source` says where the text is from.
 """
 
+import gzip
 import hashlib
 import json
+import posixpath
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
-from moos.errors import DataError
+from moos.errors import ConfigError, DataError
 from moos.preparation import prepare_text
+from moos.storage import Storage, list_sources
 from moos.tokens import TextTokenizer, check_text
 from moos.words import Words
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("document", pa.string(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("teacher", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field(
+            "words",
+            pa.list_(
+                pa.struct(
+                    [
+                        pa.field("start", pa.int32(), nullable=False),
+                        pa.field("end", pa.int32(), nullable=False),
+                        pa.field("label", pa.float32()),
+                    ]
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+"""Labelled Parquet. `words`: half-open ranges of code points, sorted and disjoint, each with the
+probability that it is to be kept, or null without a label. `document` names the source document
+that several rows are cut from: they never part in a split."""
 
 # The standard library's \s agrees with str.split, by which teachers count words; regex's does not.
 _SPACED_WORD = re.compile(r"\S+")
@@ -35,7 +69,9 @@ class LabelledDocument:
         id: Unique name of the record.
         document: The source document; records of one document never part in a split.
         domain: Kind of text, for figures per domain.
-        source: Where the text is from, with its licence.
+        source: Where the text is from.
+        licence: The text's.
+        teacher: What made the labels.
         text: The text.
         starts: First character of each word, in code points, shape (W,).
         ends: One past the last character of each word, shape (W,).
@@ -46,6 +82,8 @@ class LabelledDocument:
     document: str
     domain: str
     source: str
+    licence: str
+    teacher: str
     text: str
     starts: NDArray[np.int32]
     ends: NDArray[np.int32]
@@ -57,12 +95,14 @@ class LabelledInputs:
     """A labelled document as the encoder reads it.
 
     Attributes:
+        id: Name of the record.
         domain: Kind of text.
         inputs: The document's windows, which own each of its T tokens once, in order.
         token_words: The word that owns each token, shape (T,).
         word_labels: Label of each moos word, NaN where there is none, shape (W,).
     """
 
+    id: str
     domain: str
     inputs: list[EncoderInput]
     token_words: NDArray[np.int32]
@@ -76,29 +116,111 @@ class LabelledInputs:
         return self.word_labels[self.token_words]
 
 
-def read_labelled(path: str) -> list[LabelledDocument]:
-    """Read a labels file, `.jsonl` or `.jsonl.gz`, from any fsspec URL. Blank lines are skipped.
+def read_labelled(
+    paths: str | Sequence[str], options: dict[str, Any] | None = None
+) -> list[LabelledDocument]:
+    """Read labelled documents, `.parquet`, `.jsonl` or `.jsonl.gz`, from any fsspec filesystem.
+
+    Args:
+        paths: A file, directory or glob, or several.
+        options: Options of the filesystem.
 
     Raises:
-        DataError: The file cannot be read or holds no record, or a record lacks a field, has
-            another number of labels than words, a label outside [0, 1], or an id that was there
-            before. The message names the line.
+        ConfigError: A path names no file.
+        DataError: A file cannot be read, there is no record, or a record breaks the contract: a
+            field is missing, a label lies outside [0, 1], labels and words differ in number,
+            offsets lie outside the text, or an id was there before. The message names the place.
     """
     documents: dict[str, LabelledDocument] = {}
-    try:
-        with fsspec.open(path, "rt", encoding="utf-8", compression="infer") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                document = _parse_record(line, f"{path}, line {number}")
+    paths = [paths] if isinstance(paths, str) else list(paths)
+    for path in paths:
+        try:
+            files = list_sources([path], options or {})
+        except ConfigError as error:
+            message = str(error).replace("input.path", "data.path")
+            raise ConfigError(f"labels {path} cannot be read: {message}") from error
+        for file in files:
+            directory, name = posixpath.split(file.path)
+            url = Storage(path, options or {}).filesystem.unstrip_protocol(directory)
+            for where, document in _read_file(Storage(url, options or {}), name, file.path):
                 if document.id in documents:
-                    raise DataError(f"{path}, line {number}: id {document.id!r} was there before")
+                    raise DataError(f"{where}: id {document.id!r} was there before")
                 documents[document.id] = document
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"labels {path} cannot be read: {error}") from error
     if not documents:
-        raise DataError(f"labels {path} hold no record")
+        raise DataError(f"labels {', '.join(paths)} hold no record")
     return list(documents.values())
+
+
+def _read_file(storage: Storage, name: str, path: str) -> Iterator[tuple[str, LabelledDocument]]:
+    try:
+        data = storage.get(name)
+        if path.endswith(".parquet"):
+            yield from _read_parquet(data, path)
+            return
+        text = (gzip.decompress(data) if path.endswith(".gz") else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"labels {path} cannot be read: {error}") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, _parse_record(line, where)
+
+
+def labelled_table(documents: Sequence[LabelledDocument]) -> pa.Table:
+    """Labelled documents as rows of `SCHEMA`."""
+    rows = []
+    for document in documents:
+        labels = [None if np.isnan(label) else float(label) for label in document.labels]
+        spans = zip(document.starts.tolist(), document.ends.tolist(), labels, strict=True)
+        words = [{"start": start, "end": end, "label": label} for start, end, label in spans]
+        names = {name: getattr(document, name) for name in SCHEMA.names if name != "words"}
+        rows.append({**names, "words": words})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocument]]:
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+        missing = [name for name in ("id", "text", "words") if name not in table.column_names]
+        if missing:
+            raise DataError(f"labels {path} lack column {missing[0]}")
+        rows = table.to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"labels {path} cannot be read: {error}") from error
+    for number, row in enumerate(rows):
+        where = f"{path}, row {number}, id {row['id']!r}"
+        yield where, _parse_row(row, where)
+
+
+def _parse_row(row: dict[str, Any], where: str) -> LabelledDocument:
+    text, words = row["text"], row["words"]
+    if not isinstance(text, str) or not isinstance(words, list) or not isinstance(row["id"], str):
+        raise DataError(f"{where}: id, text or words is null")
+    bounds = np.array([(word["start"], word["end"]) for word in words], dtype=np.int64)
+    bounds = bounds.reshape(-1, 2)
+    flat = bounds.ravel()
+    if len(flat) and (
+        flat[0] < 0
+        or flat[-1] > len(text)
+        or (bounds[:, 0] >= bounds[:, 1]).any()
+        or (bounds[1:, 0] < bounds[:-1, 1]).any()
+    ):
+        raise DataError(
+            f"{where}: word offsets must be sorted and disjoint, not empty, and within the text of "
+            f"{len(text)} characters"
+        )
+    return LabelledDocument(
+        id=row["id"],
+        document=str(row.get("document") or row["id"]),
+        domain=str(row.get("domain") or "text"),
+        source=str(row.get("source") or "not stated"),
+        licence=str(row.get("licence") or "not stated"),
+        teacher=str(row.get("teacher") or "not stated"),
+        text=text,
+        starts=bounds[:, 0].astype(np.int32),
+        ends=bounds[:, 1].astype(np.int32),
+        labels=_parse_labels([word["label"] for word in words], len(words), where),
+    )
 
 
 def _parse_record(line: str, where: str) -> LabelledDocument:
@@ -120,6 +242,8 @@ def _parse_record(line: str, where: str) -> LabelledDocument:
         document=str(record.get("document", record["id"])),
         domain=record["domain"],
         source=str(record.get("source", "not stated")),
+        licence=str(record.get("licence", "not stated")),
+        teacher=str(record.get("teacher", "not stated")),
         text=text,
         starts=bounds[:, 0].copy(),
         ends=bounds[:, 1].copy(),
@@ -184,5 +308,7 @@ def prepare_inputs(
     for document, tokens in zip(documents, all_tokens, strict=True):
         part = prepare_text(document.text, tokens, tokenizer, max_length=max_length)
         labels = label_words(document, part.words)
-        prepared.append(LabelledInputs(document.domain, part.inputs, part.token_words, labels))
+        prepared.append(
+            LabelledInputs(document.id, document.domain, part.inputs, part.token_words, labels)
+        )
     return prepared

@@ -33,8 +33,8 @@ Labels: {labels}.
 
 The texts are not part of the checkpoint. Their sources and licences:
 
-| domain | source | records | words |
-|---|---|---|---|
+| domain | source | licence | records | words |
+|---|---|---|---|---|
 {sources}
 
 {num_training} records ({num_training_words:,} words) were trained on. {num_validation} records
@@ -56,11 +56,12 @@ By domain, with alpha 1: {by_domain}.
 
 Mean cosine between preserve and discard tokens in the last layer: {class_similarity:.3f}.
 
-By epoch (fp32):
+By validation (before the weights became int8; step {best_step} was chosen). S: mean cosine between
+preserve and discard tokens, of the embeddings and of each layer.
 
-| epoch | loss | cross entropy | similarity | AUC |
-|---|---|---|---|---|
-{epochs}
+| step | training loss | cross entropy | AUC | F1 | S by layer |
+|---|---|---|---|---|---|
+{validations}
 
 Settings of the run: {config}.
 
@@ -88,7 +89,7 @@ def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
         max_length=moos.max_length,
         labels=training["labels"],
         sources=_rows(
-            [s["domain"], s["source"], f"{s['documents']:,}", f"{s['words']:,}"]
+            [s["domain"], s["source"], s["licence"], f"{s['documents']:,}", f"{s['words']:,}"]
             for s in training["sources"]
         ),
         num_training=training["num_training_documents"],
@@ -104,15 +105,16 @@ def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
         ),
         by_domain=", ".join(f"{k} {v:.3f}" for k, v in metrics["auc_by_domain_alpha_1"].items()),
         class_similarity=metrics["class_similarity"],
-        epochs=_rows(_epoch_cells(row) for row in metrics["epochs"]),
+        best_step=metrics["best_step"],
+        validations=_rows(_validation_cells(row) for row in metrics["validations"]),
         config=", ".join(f"{name} {value}" for name, value in training["config"].items()),
     )
     path.write_text(card, encoding="utf-8")
 
 
-def _epoch_cells(row: dict[str, Any]) -> list[str]:
-    figures = (f"{row[name]:.4f}" for name in ("loss", "cross_entropy", "similarity", "auc"))
-    return [f"{row['epoch']:g}", *figures]
+def _validation_cells(row: dict[str, Any]) -> list[str]:
+    figures = (f"{row[name]:.4f}" for name in ("train_loss", "cross_entropy", "auc", "f1"))
+    return [f"{row['step']:g}", *figures, " ".join(f"{s:.2f}" for s in row["layer_similarity"])]
 
 
 def _rows(cells: Any) -> str:

@@ -1,93 +1,194 @@
-"""Training a compressor's classifier in plain torch: batches, one step, and the loop around it.
+"""The training loop of one worker, alone or among others: steps, validation, states to resume from.
 
-Knows nothing of Ray: `train_step` is what any loop around it calls.
-
-Shapes: B windows in the batch, T tokens per window, D hidden size, C classes (0 discard,
-1 preserve).
+Plain torch: it knows nothing of Ray. What happens to a state is the caller's affair.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForTokenClassification
 
-from moos.engines import EncoderInput
-from moos.errors import DataError, ModelError
-from moos.labels import LabelledInputs, prepare_inputs, read_labelled, split_documents
-from moos.loss import IGNORE, LossParts, combined_loss
+from moos.errors import ConfigError, ModelError
 from moos.model import TokenClassifier
-from moos.tokens import TextTokenizer
-from moos.training_config import TrainingConfig
-from moos.training_output import check_output, finish_checkpoint
-from moos.validation import pad_windows, preserve_auc, split_by_window
+from moos.ranks import Ranks, Strategy
+from moos.training_config import Metric, TrainingConfig
+from moos.training_data import TrainingData, TrainingWindow, label_windows, make_batch, plan_epoch
+from moos.training_state import TrainingState, collect_state, restore_state
+from moos.training_step import StepFigures, build_optimizer, learning_rate, train_step
+from moos.training_validation import validate
 
 LABEL_NAMES = ("discard", "preserve")
-# Windows are sorted by length within this many batches: little padding, and batches still vary.
-_BATCHES_PER_POOL = 8
+CURVE_POINTS = 100
+"""About as many points has the curve of the training loss."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingWindow:
-    """One window and the labels of all its positions, NaN for special tokens, shape (T,)."""
+class Progress:
+    """Where a run is, for people.
 
-    input: EncoderInput
-    labels: NDArray[np.float32]
+    Attributes:
+        step: Steps done.
+        num_steps: Steps in all.
+        loss: Of the latest step.
+        tokens_per_second: Of all workers, since the run began or went on.
+        eta_s: Seconds left at this pace; validations come on top.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+    tokens_per_second: float
+    eta_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows padded to one length, each (B, T); labels are NaN where there is none."""
-
-    ids: torch.Tensor
-    attention: torch.Tensor
-    labels: torch.Tensor
-
-
-def train(config: TrainingConfig, report: Callable[[str], None]) -> dict[str, Any]:
-    """Train as configured and write the checkpoint directory.
+def run_training(
+    config: TrainingConfig,
+    data: TrainingData,
+    *,
+    ranks: Ranks,
+    on_validated: Callable[[TrainingState], None],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    resumed: TrainingState | None = None,
+    strategy: Strategy = "ddp",
+) -> list[dict[str, Any]]:
+    """Train from the start or from a state to the end.
 
     Args:
         config: The run.
-        report: Gets one line per progress message.
+        data: Both sides of the split, the same on every rank.
+        ranks: This worker's place.
+        on_validated: Gets the state after each validation, on every rank; its last history row
+            holds the figures.
+        on_progress: Called after each step, on every rank.
+        resumed: State to go on from.
+        strategy: How the model is spread over the workers.
 
     Returns:
-        The run's figures, as in the checkpoint's `moos.json`.
+        Figures of each validation: those of `validate`, and mean training loss and parts since the
+        one before as `train_loss`, `train_cross_entropy`, `train_similarity`; `step`, `epoch`.
 
     Raises:
-        ConfigError: The output directory holds something else than a checkpoint.
-        DataError: The labels file breaks its contract, or one side of the split is empty.
-        ModelError: The base cannot be loaded, or the loss stopped being a number.
+        ConfigError: There are more workers than micro-batches in a step.
+        ModelError: The base cannot be loaded, or the loss stopped being a number; the message
+            names the step and its documents. The states handed on before are good.
     """
-    check_output(Path(config.output))
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    tokenizer = TextTokenizer.from_file(Path(config.base) / "tokenizer.json")
-    documents = read_labelled(config.data)
-    sides = split_documents(
-        documents, validation_share=config.validation_share, seed=config.split_seed
-    )
-    training, validation = (prepare_inputs(side, tokenizer, config.max_length) for side in sides)
-    for name, side in (("training", training), ("validation", validation)):
-        if not any(item.inputs for item in side):
-            raise DataError(
-                f"{config.data} leaves no {name} document at validation_share="
-                f"{config.validation_share} and split_seed={config.split_seed}"
-            )
-    report(f"{len(training)} documents to train on, {len(validation)} held out")
+    check_workers(config, ranks.world_size)
     torch.manual_seed(config.seed)
     model = load_base(config.base, config.max_length)
-    epochs = fit(model, training, validation, config, report)
-    return finish_checkpoint(model, config, sides, (training, validation), epochs, report)
+    check_layer(config, model)
+    network = ranks.wrap(model, strategy)
+    optimizer = build_optimizer(network, config)
+    resumed = resumed or TrainingState(0)
+    first, history, curve = resumed.step, list(resumed.history), list(resumed.curve)
+    if first:
+        restore_state(resumed, model, optimizer)
+    windows = label_windows(data.training)
+    steps = _Steps(config, windows)
+    every = config.validate_every or steps.per_epoch
+    since: list[StepFigures] = []
+    point = max(1, steps.total // CURVE_POINTS)
+    began, num_tokens = time.monotonic(), 0
+    for step in range(first, steps.total):
+        micro_batches = steps.micro_batches(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps.total, config)
+        network.train()
+        batches = [make_batch([windows[i] for i in part]) for part in micro_batches]
+        try:
+            figures = train_step(network, batches, optimizer, config, step=step, ranks=ranks)
+        except ModelError as error:
+            names = sorted({windows[i].document for part in micro_batches for i in part})
+            shown = ", ".join(map(repr, names[:8])) + (", ..." if len(names) > 8 else "")
+            raise ModelError(
+                f"step {step + 1} (epoch {step // steps.per_epoch + 1}), documents {shown}: {error}"
+            ) from error
+        since.append(figures)
+        num_tokens += sum(int(batch.attention.sum()) for batch in batches)
+        seconds = max(time.monotonic() - began, 1e-9)
+        left = seconds / (step + 1 - first) * (steps.total - step - 1)
+        on_progress(Progress(step + 1, steps.total, figures.loss, num_tokens / seconds, left))
+        if (step + 1) % point == 0:
+            curve.append({"step": step + 1, **_mean(since[-point:])})
+        if (step + 1) % every == 0 or step + 1 == steps.total:
+            row = {"step": step + 1, "epoch": (step + 1) / steps.per_epoch, **_mean(since)}
+            history.append({**row, **validate(model, data.validation, config, ranks)})
+            since = []
+            on_validated(
+                collect_state(model, optimizer, step=step + 1, history=history, curve=curve)
+            )
+    return history
+
+
+class _Steps:
+    """The micro-batches of every step of a run; the plan of one epoch is kept at a time."""
+
+    def __init__(self, config: TrainingConfig, windows: list[TrainingWindow]) -> None:
+        self._config = config
+        self._lengths = [len(window.input.ids) for window in windows]
+        self._epoch, self._plan = -1, [[]]  # type: ignore[var-annotated]
+        self.per_epoch = -(-len(windows) // config.batch_size)
+        self.total = self.per_epoch * config.epochs
+
+    def micro_batches(self, step: int) -> list[Any]:
+        epoch, within = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._plan = plan_epoch(
+                self._lengths,
+                batch_size=self._config.batch_size,
+                micro_batch_size=self._config.micro_batch_size,
+                seed=self._config.seed,
+                epoch=epoch,
+            )
+        return self._plan[within]
+
+
+def check_workers(config: TrainingConfig, num_workers: int) -> None:
+    """Refuse workers that would have nothing to do.
+
+    Raises:
+        ConfigError: A step has fewer micro-batches than there are workers.
+    """
+    if num_workers > config.micro_batches_per_step:
+        raise ConfigError(
+            f"{num_workers} workers share {config.micro_batches_per_step} micro-batches per step "
+            f"(batch_size={config.batch_size}, micro_batch_size={config.micro_batch_size}); lower "
+            "micro_batch_size or num_workers, or raise batch_size"
+        )
+
+
+def check_layer(config: TrainingConfig, model: TokenClassifier) -> None:
+    """Refuse a layer that the encoder does not have.
+
+    Raises:
+        ConfigError: There is none of that number.
+    """
+    num_layers = int(model.model.config.num_hidden_layers)
+    if not -num_layers - 1 <= config.similarity_layer <= num_layers:
+        raise ConfigError(
+            f"similarity_layer={config.similarity_layer}: the encoder has layers 1 to {num_layers} "
+            "(0: the embeddings; -1: the last)"
+        )
+
+
+def best_row(history: Sequence[dict[str, Any]], metric: Metric) -> dict[str, Any]:
+    """The validation whose weights are to ship; of equals the earliest."""
+    sign = -1.0 if metric == "loss" else 1.0
+    return max(
+        history, key=lambda row: -math.inf if math.isnan(row[metric]) else sign * row[metric]
+    )
+
+
+def _mean(steps: list[StepFigures]) -> dict[str, float]:
+    rows = [asdict(step) for step in steps]
+    names = ("loss", "cross_entropy", "similarity")
+    return {f"train_{name}": sum(row[name] for row in rows) / len(rows) for name in names}
 
 
 def load_base(base: str, max_length: int) -> TokenClassifier:
@@ -117,136 +218,3 @@ def load_base(base: str, max_length: int) -> TokenClassifier:
             f"max_length={max_length} exceeds the {positions} positions of the encoder in {base}"
         )
     return TokenClassifier(model)
-
-
-def fit(
-    model: TokenClassifier,
-    training: Sequence[LabelledInputs],
-    validation: Sequence[LabelledInputs],
-    config: TrainingConfig,
-    report: Callable[[str], None],
-) -> list[dict[str, float]]:
-    """Train the model in place; it ends with the weights of the epoch of best validation AUC.
-
-    Returns:
-        Figures of each epoch: mean loss and its parts, and validation AUC.
-
-    Raises:
-        ModelError: The loss stopped being a number; the message names the step.
-    """
-    windows = label_windows(training)
-    generator = np.random.default_rng(config.seed)
-    steps_per_epoch = -(-len(windows) // config.batch_size)
-    optimizer, schedule = build_optimizer(model, config, steps_per_epoch * config.epochs)
-    epochs: list[dict[str, float]] = []
-    best_auc = -math.inf
-    best_state: dict[str, torch.Tensor] = {}
-    for epoch in range(1, config.epochs + 1):
-        model.train()
-        parts = []
-        for batch in iterate_batches(windows, config.batch_size, generator):
-            parts.append(train_step(model, batch, optimizer, config))
-            check_loss(parts[-1], (epoch - 1) * steps_per_epoch + len(parts), epoch, config)
-            schedule.step()
-        auc = preserve_auc(model, validation)
-        figures = {"epoch": epoch, **mean_parts(parts), "auc": auc}
-        epochs.append({name: round(value, 4) for name, value in figures.items()})
-        report(", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
-        if not best_state or auc > best_auc:
-            best_auc = auc
-            best_state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.load_state_dict(best_state)
-    return epochs
-
-
-def check_loss(loss: LossParts, step: int, epoch: int, config: TrainingConfig) -> None:
-    """Refuse a loss that is no number, of which nothing can be learnt.
-
-    Raises:
-        ModelError: It is not; the message names the step.
-    """
-    value = float(loss.total)
-    if not math.isfinite(value):
-        raise ModelError(
-            f"the loss is {value} at step {step} (epoch {epoch}); lower learning_rate (now "
-            f"{config.learning_rate}) or clip_norm (now {config.clip_norm})"
-        )
-
-
-def mean_parts(parts: Sequence[LossParts]) -> dict[str, float]:
-    """Mean of each part of the loss over the steps."""
-    return {
-        "loss": float(torch.stack([part.total for part in parts]).mean()),
-        "cross_entropy": float(torch.stack([part.cross_entropy for part in parts]).mean()),
-        "similarity": float(torch.stack([part.similarity for part in parts]).mean()),
-    }
-
-
-def label_windows(documents: Sequence[LabelledInputs]) -> list[TrainingWindow]:
-    """The documents' windows with the labels of their positions."""
-    windows = []
-    for document in documents:
-        parts = split_by_window(document, document.token_labels)
-        for item, part in zip(document.inputs, parts, strict=True):
-            labels = np.full(len(item.ids), IGNORE, dtype=np.float32)
-            labels[item.own_start : item.own_end] = part
-            windows.append(TrainingWindow(item, labels))
-    return windows
-
-
-def iterate_batches(
-    windows: Sequence[TrainingWindow], batch_size: int, generator: np.random.Generator
-) -> Iterator[Batch]:
-    """Every window once, in random order, each batch of windows of similar length."""
-    order = generator.permutation(len(windows)).tolist()
-    pool_size = batch_size * _BATCHES_PER_POOL
-    batches: list[list[int]] = []
-    for start in range(0, len(order), pool_size):
-        pool = sorted(order[start : start + pool_size], key=lambda i: len(windows[i].input.ids))
-        batches.extend(pool[at : at + batch_size] for at in range(0, len(pool), batch_size))
-    for position in generator.permutation(len(batches)):
-        yield make_batch([windows[index] for index in batches[position]])
-
-
-def make_batch(windows: Sequence[TrainingWindow]) -> Batch:
-    """Pad windows to the length of the longest."""
-    ids_BT, attention_BT = pad_windows([window.input for window in windows])
-    labels_BT = torch.full(ids_BT.shape, IGNORE)
-    for row, window in enumerate(windows):
-        labels_BT[row, : len(window.labels)] = torch.from_numpy(window.labels)
-    return Batch(ids_BT, attention_BT, labels_BT)
-
-
-def build_optimizer(
-    model: TokenClassifier, config: TrainingConfig, num_steps: int
-) -> tuple[AdamW, LambdaLR]:
-    """AdamW without decay on biases and layer norms; the rate rises linearly, then falls to 0."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = AdamW(groups, lr=config.learning_rate)
-    num_warmup = int(num_steps * config.warmup_share)
-
-    def factor(step: int) -> float:
-        if step < num_warmup:
-            return (step + 1) / num_warmup
-        return max(0.0, (num_steps - step) / max(1, num_steps - num_warmup))
-
-    return optimizer, LambdaLR(optimizer, factor)
-
-
-def train_step(
-    model: TokenClassifier, batch: Batch, optimizer: AdamW, config: TrainingConfig
-) -> LossParts:
-    """One update; returns the loss before it. A loss that is no number updates nothing."""
-    optimizer.zero_grad()
-    logits_BTC, hidden_BTD = model(batch.ids, batch.attention)
-    loss = combined_loss(logits_BTC, hidden_BTD, batch.labels, beta=config.beta)
-    if torch.isfinite(loss.total):
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        # The gradient exists only now: clipping any earlier would clip the step before.
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-    return LossParts(loss.total.detach(), loss.cross_entropy.detach(), loss.similarity.detach())

@@ -2,23 +2,22 @@
 
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 from safetensors.torch import save_file
 
 from moos.checkpoint import INT8_WEIGHTS, OUTLIER_CONSTANTS, MoosJson
-from moos.errors import ConfigError
-from moos.labels import LabelledDocument, LabelledInputs
+from moos.labels import LabelledDocument
 from moos.model import TokenClassifier
 from moos.model_card import write_card
 from moos.outlier import OutlierConstants
 from moos.quantize import dequantize, quantize
-from moos.training_config import TrainingConfig
+from moos.training import best_row
+from moos.training_config import Metric, TrainingConfig
+from moos.training_data import TrainingData
 from moos.validation import (
     Choice,
     EncodedDocument,
@@ -28,56 +27,40 @@ from moos.validation import (
     measure_outlier_constants,
 )
 
-# Settings of the run that hold paths of one machine; names and hashes stand in for them.
-_PATHS = {"base", "data", "output"}
-
-
-def check_output(output: Path) -> None:
-    """Refuse to replace anything but a checkpoint.
-
-    Raises:
-        ConfigError: The path is a file, or a directory that holds something else.
-    """
-    if output.is_file() or (
-        output.is_dir() and any(output.iterdir()) and not (output / "moos.json").exists()
-    ):
-        raise ConfigError(f"output {output} holds something that is no checkpoint; name another")
-
 
 def finish_checkpoint(
     model: TokenClassifier,
     config: TrainingConfig,
-    documents: tuple[Sequence[LabelledDocument], Sequence[LabelledDocument]],
-    inputs: tuple[Sequence[LabelledInputs], Sequence[LabelledInputs]],
-    epochs: Sequence[dict[str, float]],
-    report: Callable[[str], None],
+    documents: Sequence[LabelledDocument],
+    data: TrainingData,
+    history: Sequence[dict[str, Any]],
+    directory: Path,
 ) -> dict[str, Any]:
-    """Quantise the model, choose its scoring settings, and write the directory.
+    """Quantise the model, choose its scoring settings, and write a checkpoint directory.
 
     Everything is measured on the int8 weights, which are those that ship.
 
     Args:
-        model: Trained; its weights become the int8 ones.
+        model: Trained, on any device; its weights become the int8 ones.
         config: The run.
-        documents: Training and validation documents.
-        inputs: The same, prepared.
-        epochs: Figures of each epoch.
-        report: Gets one line per progress message.
+        documents: All labelled documents.
+        data: The same, split and prepared.
+        history: Figures of each validation.
+        directory: Where to write; empty or absent.
 
     Returns:
-        The figures.
+        The figures, as in `moos.json`.
     """
-    weights = quantize(model.model.state_dict())
+    device = next(model.parameters()).device
+    weights = quantize({name: t.cpu() for name, t in model.model.state_dict().items()})
     model.model.load_state_dict(dequantize(weights))
-    training, validation = inputs
+    model.to(device)
     constants = measure_outlier_constants(
-        model, [item for document in training for item in document.inputs]
+        model, [item for document in data.training for item in document.inputs]
     )
-    encoded = encode_documents(model, validation, constants)
+    encoded = encode_documents(model, data.validation, constants)
     choice = choose_scoring(encoded)
-    for name, row in choice.table.items():
-        report(f"AUC, {name}: " + ", ".join(f"alpha {a:g} {auc:.4f}" for a, auc in row.items()))
-    metrics = collect_metrics(choice, encoded, epochs)
+    metrics = collect_metrics(choice, encoded, config.best_metric, history)
     moos = MoosJson(
         alpha=choice.alpha,
         beta=config.beta,
@@ -86,17 +69,21 @@ def finish_checkpoint(
         word_score="mean",
         max_length=config.max_length,
         label_names=("discard", "preserve"),
-        training=describe_training(config, documents),
+        training=describe_training(config, documents, data),
         metrics=metrics,
     )
-    write_directory(model, weights, constants, moos, config)
+    write_directory(model, weights, constants, moos, config, directory)
     return metrics
 
 
 def collect_metrics(
-    choice: Choice, encoded: Sequence[EncodedDocument], epochs: Sequence[dict[str, float]]
+    choice: Choice,
+    encoded: Sequence[EncodedDocument],
+    metric: Metric,
+    history: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """What validation measured, rounded to what it can tell."""
+    best = best_row(history, metric)
     similarities = [value for item in encoded for value in item.similarities]
     mean_similarity = sum(similarities) / len(similarities) if similarities else 0.0
     return {
@@ -108,45 +95,82 @@ def collect_metrics(
         },
         "auc_by_domain_alpha_1": {k: round(v, 4) for k, v in auc_by_domain(encoded).items()},
         "class_similarity": round(mean_similarity, 4),
-        "epochs": list(epochs),
+        "best_step": best["step"],
+        "validations": [_round(row) for row in history],
+    }
+
+
+def _round(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: [round(item, 4) for item in value] if isinstance(value, list) else round(value, 4)
+        for name, value in row.items()
     }
 
 
 def describe_training(
-    config: TrainingConfig,
-    documents: tuple[Sequence[LabelledDocument], Sequence[LabelledDocument]],
+    config: TrainingConfig, documents: Sequence[LabelledDocument], data: TrainingData
 ) -> dict[str, Any]:
     """What the checkpoint was made from; no path, only names, hashes and counts."""
-    training, validation = documents
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for document in [*training, *validation]:
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for document in documents:
+        key = (document.domain, document.source, document.licence)
         row = rows.setdefault(
-            (document.domain, document.source),
-            {"domain": document.domain, "source": document.source, "documents": 0, "words": 0},
+            key,
+            {
+                "domain": document.domain,
+                "source": document.source,
+                "licence": document.licence,
+                "documents": 0,
+                "words": 0,
+            },
         )
         row["documents"] += 1
         row["words"] += len(document.labels)
+    held_out = {item.id for item in data.validation}
+    words = [
+        sum(len(d.labels) for d in documents if (d.id in held_out) is s) for s in (False, True)
+    ]
     return {
         "base": config.base_name,
-        "base_sha256": _hash_files(sorted(map(str, Path(config.base).glob("*.safetensors")))),
+        "base_sha256": hash_base(config.base),
         "labels": config.labels_note,
-        "labels_sha256": _hash_files([config.data]),
+        "labels_sha256": hash_labels(documents),
         "sources": [rows[key] for key in sorted(rows)],
-        "num_training_documents": len(training),
-        "num_validation_documents": len(validation),
-        "num_training_words": sum(len(document.labels) for document in training),
-        "num_validation_words": sum(len(document.labels) for document in validation),
-        "config": config.model_dump(exclude=_PATHS | {"base_name", "labels_note"}),
+        "num_training_documents": len(data.training),
+        "num_validation_documents": len(data.validation),
+        "num_training_words": words[0],
+        "num_validation_words": words[1],
+        "config": config.model_dump(exclude={"base", "base_name", "labels_note"}),
     }
 
 
-def _hash_files(paths: Sequence[str]) -> str:
+def hash_base(base: str) -> str:
+    """The sha256 of the base's weights and tokenizer."""
     digest = hashlib.sha256()
-    for path in paths:
-        with fsspec.open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    for path in [*sorted(Path(base).glob("*.safetensors")), Path(base) / "tokenizer.json"]:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
+
+
+def hash_labels(documents: Sequence[LabelledDocument]) -> str:
+    """A hash of texts and labels that does not depend on files or their order."""
+    digests = sorted(
+        hashlib.sha256(
+            b"\0".join(
+                [
+                    document.id.encode(),
+                    document.document.encode(),
+                    document.text.encode(),
+                    document.starts.tobytes(),
+                    document.ends.tobytes(),
+                    document.labels.tobytes(),
+                ]
+            )
+        ).digest()
+        for document in documents
+    )
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def write_directory(
@@ -155,32 +179,28 @@ def write_directory(
     constants: OutlierConstants,
     moos: MoosJson,
     config: TrainingConfig,
+    directory: Path,
 ) -> None:
-    """Write the checkpoint beside its place, then move it there: it is whole or absent."""
-    output = Path(config.output)
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(weights, partial / INT8_WEIGHTS)
+    """Write the files of a checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(weights, directory / INT8_WEIGHTS)
     save_file(
         {
             "mean": constants.mean.contiguous(),
             "std": constants.std.contiguous(),
             "range": torch.tensor([constants.low, constants.high]),
         },
-        partial / OUTLIER_CONSTANTS,
+        directory / OUTLIER_CONSTANTS,
     )
     model_config = model.model.config.to_dict()
     model_config["architectures"] = [type(model.model).__name__]
     model_config.pop("_name_or_path", None)  # a path of this machine
-    _write_json(partial / "config.json", model_config)
-    _write_tokenizer(Path(config.base), partial, model_config)
-    _write_json(partial / "moos.json", moos.model_dump(mode="json"))
-    write_card(partial / "README.md", moos, architecture=model_config["architectures"][0])
-    for file in partial.iterdir():
+    _write_json(directory / "config.json", model_config)
+    _write_tokenizer(Path(config.base), directory, model_config)
+    _write_json(directory / "moos.json", moos.model_dump(mode="json"))
+    write_card(directory / "README.md", moos, architecture=model_config["architectures"][0])
+    for file in directory.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner can read
-    shutil.rmtree(output, ignore_errors=True)
-    partial.rename(output)
 
 
 def _write_tokenizer(base: Path, directory: Path, model_config: dict[str, Any]) -> None:

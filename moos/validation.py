@@ -19,6 +19,7 @@ from moos.loss import PRESERVE_AT, class_similarity
 from moos.model import TokenClassifier
 from moos.outlier import OutlierConstants, reduce_z_scores, score_outliers
 from moos.scores import combine_scores, reduce_to_words
+from moos.training_data import pad_windows, split_by_window
 
 ALPHAS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 RANGE_QUANTILES = (0.001, 0.999)
@@ -79,13 +80,21 @@ def word_auc(
     documents: Sequence[LabelledInputs], token_scores: Sequence[NDArray[np.float32]]
 ) -> float:
     """AUC over the labelled words of all documents together; a word's score is its tokens' mean."""
+    scores, labels = labelled_words(documents, token_scores)
+    return area_under_curve(scores, labels >= PRESERVE_AT)
+
+
+def labelled_words(
+    documents: Sequence[LabelledInputs], token_scores: Sequence[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Score and label of every labelled word; a word's score is the mean of its tokens'."""
     scores, labels = [], []
     for document, values in zip(documents, token_scores, strict=True):
         scores.append(reduce_to_words(values, document.token_words, len(document.word_labels)))
         labels.append(document.word_labels)
     all_labels = np.concatenate(labels)
     labelled = ~np.isnan(all_labels)
-    return area_under_curve(np.concatenate(scores)[labelled], all_labels[labelled] >= PRESERVE_AT)
+    return np.concatenate(scores)[labelled], all_labels[labelled]
 
 
 @torch.inference_mode()
@@ -99,37 +108,18 @@ def encode_windows(
     model.eval()
     for batch in plan_micro_batches([len(item.ids) for item in inputs], _MICRO_BATCH_TOKENS):
         ids_BT, attention_BT = pad_windows([inputs[index] for index in batch])
-        logits_BTC, hidden_BTD = model(ids_BT, attention_BT)
-        p_BT = logits_BTC.float().softmax(dim=-1)[..., 1]
+        device = next(model.parameters()).device
+        logits_BTC, hidden_BTD = model(ids_BT.to(device), attention_BT.to(device))
+        p_BT, hidden_BTD = logits_BTC.float().softmax(dim=-1)[..., 1].cpu(), hidden_BTD.cpu()
         for row, index in enumerate(batch):
             own = slice(inputs[index].own_start, inputs[index].own_end)
             yield index, p_BT[row, own], hidden_BTD[row, own]
 
 
-def pad_windows(inputs: Sequence[EncoderInput]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both (B, T) with T the longest window's.
-
-    The pads' ids are 0: attention leaves them out, so that any id serves.
-    """
-    longest = max(len(item.ids) for item in inputs)
-    ids_BT = torch.zeros(len(inputs), longest, dtype=torch.int64)
-    attention_BT = torch.zeros(len(inputs), longest, dtype=torch.int64)
-    for row, item in enumerate(inputs):
-        ids_BT[row, : len(item.ids)] = torch.from_numpy(item.ids)
-        attention_BT[row, : len(item.ids)] = 1
-    return ids_BT, attention_BT
-
-
-def preserve_auc(model: TokenClassifier, documents: Sequence[LabelledInputs]) -> float:
-    """AUC over words of the preserve probability alone."""
-    inputs = [item for document in documents for item in document.inputs]
-    p_by_window = {index: p_T.numpy() for index, p_T, _ in encode_windows(model, inputs)}
-    return word_auc(documents, _join_windows(documents, p_by_window))
-
-
-def _join_windows(
+def join_windows(
     documents: Sequence[LabelledInputs], by_window: dict[int, NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
+    """Each document's values, shape (T,), from those of the windows, counted over all documents."""
     position = 0
     joined = []
     for document in documents:
@@ -186,8 +176,8 @@ def encode_documents(
             s_by_window[name][index] = s_1T[0].numpy()  # type: ignore[index]
         if (label_1T >= PRESERVE_AT).any() and (label_1T < PRESERVE_AT).any():
             similarity[index] = float(class_similarity(hidden_1TD, label_1T))
-    p = _join_windows(documents, p_by_window)
-    s = {name: _join_windows(documents, parts) for name, parts in s_by_window.items()}
+    p = join_windows(documents, p_by_window)
+    s = {name: join_windows(documents, parts) for name, parts in s_by_window.items()}
     encoded, position = [], 0
     for row, document in enumerate(documents):
         windows = range(position, position + len(document.inputs))
@@ -201,14 +191,6 @@ def encode_documents(
             )
         )
     return encoded
-
-
-def split_by_window(
-    document: LabelledInputs, values: NDArray[np.float32]
-) -> list[NDArray[np.float32]]:
-    """Cut values of shape (T,) into those of the tokens that each window owns."""
-    sizes = [item.own_end - item.own_start for item in document.inputs]
-    return np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
 
 
 def choose_scoring(encoded: Sequence[EncodedDocument]) -> Choice:

@@ -406,3 +406,64 @@ def any_text() -> st.SearchStrategy[str]:
     """Any text but lone surrogates: any characters, mixed with fragments that rules meet."""
     part = st.one_of(st.sampled_from(_FRAGMENTS), st.text(max_size=12))
     return st.lists(part, max_size=24).map("".join)
+
+
+_NAMES = ["alice", "bob", "carol", "paris", "rome", "seven", "eleven"]
+_FILLERS = ["the", "a", "of", "and", "to", "um", "so", "well"]
+
+
+def _name_tokenizer():
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *_NAMES, *_FILLERS, ".", ",", "##s"]
+    tokenizer = Tokenizer(
+        models.WordPiece({name: index for index, name in enumerate(names)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=8)
+    return tokenizer
+
+
+def make_labelled(index, generator):
+    """A text whose names are to be kept, with some noise, and whose fillers are not."""
+    words, soft = [], []
+    for _ in range(int(generator.integers(8, 40))):
+        keep = bool(generator.random() < 0.5)
+        word = str(generator.choice(_NAMES if keep else _FILLERS))
+        words.append(word + str(generator.choice(["", "", ",", "."])))
+        is_noise = generator.random() < 0.1
+        soft.append(None if generator.random() < 0.1 else float(0.9 if keep != is_noise else 0.2))
+    domain = ("news", "talk")[index % 2]
+    return {"id": str(index), "domain": domain, "text": " ".join(words), "soft": soft}
+
+
+@pytest.fixture(scope="session")
+def training_base(tmp_path_factory):
+    import torch
+    from transformers import BertConfig, BertModel
+
+    path = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=22,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(path)
+    _name_tokenizer().save(str(path / "tokenizer.json"))
+    (path / "tokenizer_config.json").write_text('{"model_max_length": 64, "name_or_path": "x/y"}')
+    return path
+
+
+@pytest.fixture(scope="session")
+def labelled_jsonl(tmp_path_factory):
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "labels.jsonl"
+    path.write_text("".join(json.dumps(make_labelled(i, generator)) + "\n" for i in range(40)))
+    return path

@@ -9,9 +9,9 @@ from jobs.cli import COMMANDS
 from moos.checkpoint import DEFAULT_DIRECTORY, read_checkpoint
 from moos.config import load_config
 from moos.schema import annotation_schema
-from moos.training_config import TrainingConfig
 from pipelines.config import CompressConfig
 from pipelines.config_reference import build_reference
+from pipelines.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_loads(path):
     if path.name.startswith("train."):
-        load_config(TrainingConfig, path, ["base=base"])
+        load_config(TrainConfig, path)
     else:
         load_config(CompressConfig, path, ["input.path=docs", "output.path=out"])
 
@@ -46,8 +46,9 @@ def test_every_file_that_the_readme_names_exists():
 def test_every_command_that_the_readme_names_exists():
     named = set(re.findall(r"\bmoos (\w+) (?:configs|input|output|out|OUTPUT|checkpoint)", README))
     assert named <= set(COMMANDS)
-    modules = set(re.findall(r"python -m (jobs\.\w+)", README))
-    assert modules == {"jobs.train"}
+    assert "train" in named
+    modules = set(re.findall(r"python -m jobs\.(\w+)", README))
+    assert modules <= set(COMMANDS)
 
 
 def test_the_readme_describes_every_added_column():

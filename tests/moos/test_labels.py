@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from moos.errors import DataError
+from moos.errors import ConfigError, DataError
 from moos.labels import label_words, prepare_inputs, read_labelled, split_documents
 from moos.tokens import TextTokenizer
 from moos.words import cut_words
@@ -90,7 +90,7 @@ def test_a_file_that_holds_no_records_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_labelled(str(tmp_path / "none.jsonl.gz"))
 
 

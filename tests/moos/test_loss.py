@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from moos.loss import IGNORE, class_similarity, combined_loss, soft_cross_entropy
+from moos.loss import IGNORE, class_similarity, combined_loss, sum_cross_entropy
 
 
 def double_sum(hidden, labels):
@@ -88,15 +88,15 @@ def test_similarity_is_computed_in_fp32_even_for_half_precision_states(batch):
 def test_cross_entropy_counts_labelled_tokens_only(ignored):
     logits = torch.tensor([[[3.0, -1.0], [0.0, 0.0], [-2.0, 5.0]]])
     labels = torch.tensor([[ignored, 1.0, ignored]])
-    torch.testing.assert_close(soft_cross_entropy(logits, labels), torch.tensor(2.0).log())
+    torch.testing.assert_close(sum_cross_entropy(logits, labels), torch.tensor(2.0).log())
 
 
 def test_cross_entropy_of_a_soft_label_is_least_at_that_probability():
     logits = torch.zeros(1, 1, 2, requires_grad=True)
-    soft_cross_entropy(logits, torch.tensor([[0.5]])).backward()
+    sum_cross_entropy(logits, torch.tensor([[0.5]])).backward()
     assert logits.grad.abs().max() < 1e-7
-    low = soft_cross_entropy(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[0.8]]))
-    high = soft_cross_entropy(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.8]]))
+    low = sum_cross_entropy(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[0.8]]))
+    high = sum_cross_entropy(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.8]]))
     assert low < high
 
 

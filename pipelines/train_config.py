@@ -1,0 +1,66 @@
+"""Settings of the training job. Imports pydantic only: reading a config must load no Ray."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from moos.config import ConfigModel
+from moos.training_config import TrainingConfig
+from pipelines.config import StorageConfig
+
+
+class LabelledDataConfig(StorageConfig):
+    """The labelled documents to learn from."""
+
+    path: str | tuple[str, ...]
+    """File, directory or glob, or a list of them: labelled `.parquet`, or `.jsonl`, `.jsonl.gz`
+    (columns and fields: `moos.labels`), on any fsspec URL."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths as a tuple."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class TrainOutputConfig(StorageConfig):
+    """Where the checkpoint, the states to resume from and the report go."""
+
+    path: str
+    """Directory or fsspec URL: `checkpoint/` is what `moos compress` reads. Run again on it to
+    resume; a changed config is a new run beside the old one. Every node must reach it."""
+
+
+class WorkersConfig(ConfigModel):
+    """Ray Train workers and what each one gets."""
+
+    num_workers: Annotated[int, Field(ge=1)] = 1
+    """Workers, each with a copy of the model. At most `training.batch_size /
+    training.micro_batch_size`."""
+
+    use_gpu: bool = False
+    """Give each worker a GPU."""
+
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1
+    """CPUs reserved for a worker."""
+
+    strategy: Literal["ddp", "fsdp2"] = "ddp"
+    """`fsdp2` shards the model over the workers, for one that does not fit a device."""
+
+    max_failures: Annotated[int, Field(ge=-1)] = 3
+    """Times the workers are started again after one was lost; -1: without end."""
+
+
+class TrainConfig(ConfigModel):
+    """A training run."""
+
+    data: LabelledDataConfig
+    """Labelled documents."""
+
+    output: TrainOutputConfig
+    """What is written, and where."""
+
+    training: TrainingConfig
+    """The recipe."""
+
+    workers: WorkersConfig = WorkersConfig()
+    """Who does it."""

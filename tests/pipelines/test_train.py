@@ -1,0 +1,222 @@
+"""The training job with two gloo workers on a bucket: killed, resumed, its checkpoint used."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import moto.server
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+
+from moos import Compressor
+from moos.config import load_config
+from moos.labels import labelled_table, read_labelled
+from moos.ranks import Ranks
+from moos.tokens import TextTokenizer
+from moos.training import run_training
+from moos.training_data import prepare_data
+from pipelines.train import name_run
+from pipelines.train_config import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 150
+
+
+@pytest.fixture(scope="module")
+def environment():
+    keys = {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    return {**os.environ, **keys, "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def bucket(environment, labelled_jsonl, tmp_path_factory):
+    """A bucket that holds labelled Parquet, and the options that lead to it."""
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    s3fs.S3FileSystem.clear_instance_cache()
+    filesystem = s3fs.S3FileSystem(
+        key="a", secret="b", endpoint_url=endpoint, use_listings_cache=False
+    )
+    filesystem.call_s3("create_bucket", Bucket="labels")
+    path = tmp_path_factory.mktemp("labels") / "labels.parquet"
+    pq.write_table(labelled_table(read_labelled(str(labelled_jsonl))), path)
+    filesystem.put_file(str(path), "labels/labels.parquet")
+    filesystem.endpoint = endpoint
+    yield filesystem
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def settings(bucket, training_base):
+    """`settings(name)`: the config of a run, as overrides."""
+
+    def make(name):
+        options = json.dumps({"endpoint_url": bucket.endpoint})
+        return {
+            "data.path": "s3://labels/labels.parquet",
+            "data.storage_options": options,
+            "output.path": f"s3://labels/{name}",
+            "output.storage_options": options,
+            "training.base": training_base,
+            "training.base_name": "tiny",
+            "training.labels_note": "a rule",
+            "training.learning_rate": "1e-3",
+            "training.epochs": "3",
+            "training.batch_size": "4",
+            "training.micro_batch_size": "2",
+            "training.max_length": "24",
+            "training.validate_every": "12",
+            "training.threads": "1",
+            "workers.num_workers": "2",
+            "workers.cpus_per_worker": "0.5",
+        }
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def start(settings, environment, tmp_path_factory):
+    """`start(name, *overrides)`: the job as a process of its own."""
+    started = []
+
+    def run(name, *overrides):
+        log = (tmp_path_factory.mktemp("log") / name).open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.train"]
+            + [f"{key}={value}" for key, value in settings(name).items()]
+            + list(overrides),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=ROOT,
+            env={**environment, "MOOS_TEST_RUN": name},
+            start_new_session=True,
+        )
+        process.log = Path(log.name)
+        started.append(process)
+        log.close()
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def finish(process):
+    out, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, process.log.read_text()[-3000:]
+    return json.loads(out)
+
+
+def states(bucket, name):
+    return sorted(bucket.glob(f"labels/{name}/runs/*/step-*/state.json"))
+
+
+def wait_for_states(bucket, name, process, count=1):
+    deadline = time.monotonic() + DEADLINE_S
+    while len(states(bucket, name)) < count:
+        assert process.poll() is None, process.log.read_text()[-3000:]
+        assert time.monotonic() < deadline, process.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def last_validation(bucket, name):
+    rows = [
+        json.loads(line) for line in bucket.cat_file(f"labels/{name}/metrics.jsonl").splitlines()
+    ]
+    return [row for row in rows if row["kind"] == "validation"][-1]
+
+
+def worker_pids(name):
+    """Ray Train's workers of one run."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (directory / "cmdline").read_bytes()
+            environment = (directory / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"RayTrainWorker" in command and f"MOOS_TEST_RUN={name}".encode() in environment:
+            found.append(int(directory.name))
+    return found
+
+
+def assert_same(found, expected, tolerance):
+    for key, value in expected.items():
+        if key != "kind":
+            assert found[key] == pytest.approx(value, abs=tolerance), key
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, bucket):
+    """The summary and the last figures of a run that nothing happened to."""
+    summary = finish(start("undisturbed"))
+    return summary, last_validation(bucket, "undisturbed")
+
+
+def test_the_checkpoint_is_one_that_compresses(undisturbed, bucket, tmp_path):
+    summary, row = undisturbed
+    assert summary["checkpoint"] == "s3://labels/undisturbed/checkpoint"
+    assert summary["steps"] == row["step"]
+    assert row["auc"] > 0.85
+    bucket.get("labels/undisturbed/checkpoint", str(tmp_path / "checkpoint"), recursive=True)
+    document = Compressor.load(str(tmp_path / "checkpoint"), threads=1).compress("alice of rome")
+    assert document.text
+    page = bucket.cat_file("labels/undisturbed/report.html").decode()
+    assert "data:image/png;base64," in page
+    assert f"{summary['auc']:.4f}" in page
+    assert bucket.cat_file("labels/undisturbed/curves.png").startswith(b"\x89PNG")
+    assert bucket.glob("labels/undisturbed/tensorboard/*/events.out.tfevents.*")
+
+
+def test_killed_workers_a_killed_driver_and_a_damaged_state_change_no_figure(
+    undisturbed, start, bucket
+):
+    process = start("killed")
+    wait_for_states(bucket, "killed", process)
+    victims = worker_pids("killed")
+    assert len(victims) == 2
+    os.kill(victims[0], signal.SIGKILL)
+    wait_for_states(bucket, "killed", process, 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    bucket.pipe_file(states(bucket, "killed")[-1], b'{"step": 1')
+    summary = finish(start("killed"))
+    assert summary["auc"] == pytest.approx(undisturbed[0]["auc"], abs=1e-6)
+    assert_same(last_validation(bucket, "killed"), undisturbed[1], 1e-6)
+
+
+def test_one_worker_without_ray_gives_the_run_of_two(
+    undisturbed, settings, training_base, labelled_jsonl
+):
+    overrides = [f"{key}={value}" for key, value in settings("unused").items()]
+    config = load_config(TrainConfig, None, overrides).training
+    tokenizer = TextTokenizer.from_file(training_base / "tokenizer.json")
+    data = prepare_data(read_labelled(str(labelled_jsonl)), tokenizer, config)
+    found = run_training(config, data, ranks=Ranks(), on_validated=lambda state: None)
+    flat = {key: value for key, value in undisturbed[1].items() if key != "kind"}
+    assert_same(found[-1], flat, 1e-3)
+
+
+def test_a_changed_recipe_is_a_new_run_and_other_workers_are_not(training_base, labelled_jsonl):
+    documents = read_labelled(str(labelled_jsonl))
+
+    def name(*overrides):
+        base = f"training.base={training_base}"
+        config = load_config(TrainConfig, "configs/train.default.yaml", [base, *overrides])
+        return name_run(config, documents)
+
+    assert name() == name("workers.num_workers=4", "output.path=x", "training.threads=3")
+    assert name() != name("training.beta=0.2")
+    assert name() != name("training.seed=1")
