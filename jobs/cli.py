@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "check an output against its own promises, without a model",
     "show": "show what was kept and dropped, in colour",
     "train": "train a compressor",
+    "bench": "measure speed, as ratios within one run",
 }
 
 EXIT_FAILED = 1
