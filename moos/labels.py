@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
-from moos.errors import ConfigError, DataError
+from moos.errors import DataError
 from moos.preparation import prepare_text
 from moos.storage import Storage, list_sources
 from moos.tokens import TextTokenizer, check_text
@@ -134,12 +134,7 @@ def read_labelled(
     documents: dict[str, LabelledDocument] = {}
     paths = [paths] if isinstance(paths, str) else list(paths)
     for path in paths:
-        try:
-            files = list_sources([path], options or {})
-        except ConfigError as error:
-            message = str(error).replace("input.path", "data.path")
-            raise ConfigError(f"labels {path} cannot be read: {message}") from error
-        for file in files:
+        for file in list_sources([path], options or {}, key="data.path"):
             directory, name = posixpath.split(file.path)
             url = Storage(path, options or {}).filesystem.unstrip_protocol(directory)
             for where, document in _read_file(Storage(url, options or {}), name, file.path):

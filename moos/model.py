@@ -42,27 +42,26 @@ class TokenClassifier(torch.nn.Module):
         self._hidden_BTD = output[0]
 
     def forward(
-        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor, layer: int = -1
+        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor, layer: int | None = -1
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, T, C) and a layer's hidden states (B, T, D), by default the last's."""
-        if layer != -1:
-            logits_BTC, hidden_LBTD = self.encode_layers(ids_BT, attention_BT)
-            return logits_BTC, hidden_LBTD[layer]
-        logits_BTC = self.model(input_ids=ids_BT, attention_mask=attention_BT).logits
+        """Logits (B, T, C) and a layer's hidden states (B, T, D).
+
+        Args:
+            ids_BT: Token ids.
+            attention_BT: 1 for tokens, 0 for padding.
+            layer: -1 is the last layer, 0 the embeddings; None gives the embeddings and every layer
+                together, shape (L, B, T, D).
+        """
+        every = layer != -1
+        output = self.model(
+            input_ids=ids_BT, attention_mask=attention_BT, output_hidden_states=every
+        )
         hidden_BTD = self._hidden_BTD
         self._hidden_BTD = None
         assert hidden_BTD is not None, "the base model did not run"
-        return logits_BTC, hidden_BTD
-
-    def encode_layers(
-        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Logits (B, T, C) and hidden states (B, T, D) of the embeddings and of every layer."""
-        output = self.model(
-            input_ids=ids_BT, attention_mask=attention_BT, output_hidden_states=True
-        )
-        self._hidden_BTD = None
-        return output.logits, tuple(output.hidden_states)
+        if layer is None:
+            return output.logits, torch.stack(output.hidden_states)
+        return output.logits, output.hidden_states[layer] if every else hidden_BTD
 
 
 def load_model(checkpoint: Checkpoint) -> TokenClassifier:

@@ -157,6 +157,7 @@ def list_sources(
     *,
     excluded: str | None = None,
     retries: int = DEFAULT_RETRIES,
+    key: str = "input.path",
 ) -> list[SourceFile]:
     """Every file that the input names, in order of its relative path.
 
@@ -168,6 +169,7 @@ def list_sources(
         options: Options of the input's filesystem.
         excluded: Filesystem path of the output, whose files are no input.
         retries: As in `Storage`.
+        key: The config key that the paths stand under, for messages.
 
     Raises:
         ConfigError: A path names nothing, or two files have the same relative path.
@@ -176,9 +178,7 @@ def list_sources(
     for path in paths:
         root, matches = _match(path, options, retries)
         if not matches:
-            raise ConfigError(
-                f"input.path: {path!r} names no file; give a file, a directory or a glob"
-            )
+            raise ConfigError(f"{key}: {path!r} names no file; give a file, a directory or a glob")
         for info in matches:
             name = info["name"]
             if excluded is not None and f"{name}/".startswith(f"{excluded}/"):
@@ -187,8 +187,8 @@ def list_sources(
             source = SourceFile(name, relative, int(info["size"]), _etag(info))
             if found.setdefault(relative, source).path != name:
                 raise ConfigError(
-                    f"input.path: {name} and {found[relative].path} are both {relative!r} below "
-                    "their roots; compress them in two runs"
+                    f"{key}: {name} and {found[relative].path} are both {relative!r} below their "
+                    "roots; give one of them at a time"
                 )
     return [found[relative] for relative in sorted(found)]
 

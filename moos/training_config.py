@@ -56,7 +56,7 @@ class TrainingConfig(ConfigModel):
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the encoder; weights, loss and optimizer are fp32. `auto`: bf16 on CUDA, else
-    fp32; bf16 also pays on CPUs that multiply in it (AMX)."""
+    fp32."""
 
     max_length: Annotated[int, Field(ge=8)] = 256
     """Tokens per window, special tokens included, in training and by default in use."""

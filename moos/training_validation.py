@@ -66,7 +66,7 @@ def _measure(
 ) -> dict[int, _Measured]:
     batch = make_batch([windows[index] for index in indices]).to(ranks.device)
     with precision_of(config, ranks.device):
-        logits_BTC, hidden_LBTD = model.encode_layers(batch.ids, batch.attention)
+        logits_BTC, hidden_LBTD = model(batch.ids, batch.attention, None)
     p_BT = logits_BTC.float().softmax(dim=-1)[..., 1].cpu().numpy()
     similarity_LB = torch.stack([window_similarity(h, batch.labels) for h in hidden_LBTD]).cpu()
     measured = {}

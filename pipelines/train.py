@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow.fs
 
-from moos.errors import DataError, ModelError, MoosError
+from moos.errors import ConfigError, DataError, ModelError, MoosError
 from moos.labels import LabelledDocument, read_labelled
 from moos.storage import Storage
 from moos.tokens import TextTokenizer
@@ -26,14 +26,18 @@ from moos.training_data import TrainingData, prepare_data
 from moos.training_output import finish_checkpoint, hash_base, hash_labels
 from pipelines.executors import connect_ray
 from pipelines.lease import Lease
+from pipelines.report import REPORT
 from pipelines.train_config import TrainConfig
 from pipelines.train_progress import BoardDisplay, ProgressBoard
-from pipelines.train_report import write_train_report
+from pipelines.train_report import CURVES, METRICS, write_train_report
 from pipelines.train_worker import load_states, train_worker
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint"
+OWN = {CHECKPOINT, "runs", "_run", "tensorboard", REPORT, CURVES, METRICS}
+"""What a run writes below its output."""
+
 STATES_KEPT = 2
 """States on storage: the best ones; Ray keeps the latest besides."""
 
@@ -55,6 +59,7 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
     output = Storage(
         config.output.path, config.output.storage_options, retries=config.output.retries
     )
+    check_output(output)
     run = name_run(config, documents)
     connect_ray()
     with Lease(output) as lease:
@@ -73,6 +78,20 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
         "auc_alpha_1": metrics["auc_alpha_1"],
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def check_output(output: Storage) -> None:
+    """Refuse to write among things that no training run wrote.
+
+    Raises:
+        ConfigError: The place holds such a thing.
+    """
+    foreign = set(output.list("", directories=True)) - OWN
+    if foreign:
+        raise ConfigError(
+            f"output.path {output.url} holds {sorted(foreign)[0]!r}, which is not of a training "
+            "run; name another"
+        )
 
 
 def _prepare(config: TrainConfig) -> tuple[list[LabelledDocument], TrainingData]:

@@ -39,7 +39,7 @@ def draw_curves(history: Rows, curve: Rows) -> bytes | None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        logger.warning("no curves: install matplotlib (pip install 'moos[train]')")
+        logger.warning("no curves: pip install '.[train]' in moos's folder")
         return None
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, agreement, layers = figure.subplots(1, 3)
@@ -106,7 +106,7 @@ def _write_events(output: Storage, run: str, history: Rows, curve: Rows) -> None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        logger.warning("no TensorBoard events: pip install 'moos[train]'")
+        logger.warning("no TensorBoard events: pip install '.[train]' in moos's folder")
         return
     with tempfile.TemporaryDirectory() as directory:
         with SummaryWriter(directory) as writer:

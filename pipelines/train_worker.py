@@ -9,7 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from moos.errors import DataError, ModelError
+from moos.ranks import Ranks
 from moos.training import Progress, run_training
 from moos.training_state import TrainingState, load_state, save_state
 from pipelines.train_config import TrainConfig
@@ -22,11 +25,8 @@ TELL_S = 1.0
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What each Ray Train worker runs. A loss that is no number is no reason to try again."""
     import ray
-    import torch
     from ray import train
     from ray.train.torch import get_device
-
-    from moos.ranks import Ranks
 
     config = TrainConfig.model_validate(settings["config"])
     context = train.get_context()
@@ -92,12 +92,14 @@ def _newest_state() -> TrainingState | None:
     latest = train.get_checkpoint()
     if latest is None:
         return None
-    if (newest := load_states([latest])) and newest[0].step:
-        return newest[0]
-    states = load_states([item.checkpoint for item in train.get_all_reported_checkpoints()])
+    states = load_states([latest])
+    if not states:
+        states = load_states([item.checkpoint for item in train.get_all_reported_checkpoints()])
     if not states:
         raise DataError("every state of the run is damaged; remove runs/ to start anew")
-    return max(states, key=lambda state: state.step)
+    newest = max(states, key=lambda state: state.step)
+    logger.info("going on from step %d", newest.step)
+    return newest
 
 
 def load_states(checkpoints: Sequence[Any]) -> list[TrainingState]:

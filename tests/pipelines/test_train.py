@@ -15,12 +15,15 @@ import s3fs
 
 from moos import Compressor
 from moos.config import load_config
+from moos.errors import ConfigError
 from moos.labels import labelled_table, read_labelled
 from moos.ranks import Ranks
+from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.training import run_training
 from moos.training_data import prepare_data
-from pipelines.train import name_run
+from moos.training_state import load_state
+from pipelines.train import check_output, name_run
 from pipelines.train_config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -70,12 +73,12 @@ def settings(bucket, training_base):
             "training.base": training_base,
             "training.base_name": "tiny",
             "training.labels_note": "a rule",
-            "training.learning_rate": "1e-3",
-            "training.epochs": "3",
+            "training.learning_rate": "1e-4",
+            "training.epochs": "60",
             "training.batch_size": "4",
             "training.micro_batch_size": "2",
             "training.max_length": "24",
-            "training.validate_every": "12",
+            "training.validate_every": "180",
             "training.threads": "1",
             "workers.num_workers": "2",
             "workers.cpus_per_worker": "0.5",
@@ -123,12 +126,18 @@ def states(bucket, name):
     return sorted(bucket.glob(f"labels/{name}/runs/*/step-*/state.json"))
 
 
-def wait_for_states(bucket, name, process, count=1):
+def snapshot(bucket, name):
+    """What Ray Train knows of the run's states, which is less than what is uploaded."""
+    paths = bucket.glob(f"labels/{name}/runs/*/checkpoint_manager_snapshot.json")
+    return json.loads(bucket.cat_file(paths[0])) if paths else {"checkpoint_results": []}
+
+
+def wait_until(process, happened):
     deadline = time.monotonic() + DEADLINE_S
-    while len(states(bucket, name)) < count:
+    while not happened():
         assert process.poll() is None, process.log.read_text()[-3000:]
         assert time.monotonic() < deadline, process.log.read_text()[-3000:]
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def last_validation(bucket, name):
@@ -184,29 +193,60 @@ def test_killed_workers_a_killed_driver_and_a_damaged_state_change_no_figure(
     undisturbed, start, bucket
 ):
     process = start("killed")
-    wait_for_states(bucket, "killed", process)
+    wait_until(process, lambda: snapshot(bucket, "killed")["checkpoint_results"])
     victims = worker_pids("killed")
     assert len(victims) == 2
     os.kill(victims[0], signal.SIGKILL)
-    wait_for_states(bucket, "killed", process, 2)
+    wait_until(process, lambda: "going on from step" in process.log.read_text())
+    wait_until(process, lambda: len(snapshot(bucket, "killed")["checkpoint_results"]) > 1)
+    assert not bucket.exists("labels/killed/metrics.jsonl"), "killed while it trains"
+    assert worker_pids("killed")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    bucket.pipe_file(states(bucket, "killed")[-1], b'{"step": 1')
-    summary = finish(start("killed"))
+    # The state that Ray Train takes for the latest, and would have us go on from.
+    latest = snapshot(bucket, "killed")["latest_checkpoint_result"]["checkpoint_dir_name"]
+    (path,) = bucket.glob(f"labels/killed/runs/*/{latest}/state.json")
+    bucket.pipe_file(path, b'{"step": 1')
+    process = start("killed")
+    summary = finish(process)
+    assert "a damaged state is passed over" in process.log.read_text()
     assert summary["auc"] == pytest.approx(undisturbed[0]["auc"], abs=1e-6)
     assert_same(last_validation(bucket, "killed"), undisturbed[1], 1e-6)
 
 
-def test_one_worker_without_ray_gives_the_run_of_two(
-    undisturbed, settings, training_base, labelled_jsonl
-):
-    overrides = [f"{key}={value}" for key, value in settings("unused").items()]
-    config = load_config(TrainConfig, None, overrides).training
-    tokenizer = TextTokenizer.from_file(training_base / "tokenizer.json")
-    data = prepare_data(read_labelled(str(labelled_jsonl)), tokenizer, config)
-    found = run_training(config, data, ranks=Ranks(), on_validated=lambda state: None)
-    flat = {key: value for key, value in undisturbed[1].items() if key != "kind"}
-    assert_same(found[-1], flat, 1e-3)
+@pytest.fixture(scope="module")
+def run_alone(settings, training_base, labelled_jsonl):
+    """`run_alone(resumed=None)`: the last figures of the same run on one worker, without Ray."""
+
+    def run(resumed=None):
+        overrides = [f"{key}={value}" for key, value in settings("unused").items()]
+        config = load_config(TrainConfig, None, overrides).training
+        tokenizer = TextTokenizer.from_file(training_base / "tokenizer.json")
+        data = prepare_data(read_labelled(str(labelled_jsonl)), tokenizer, config)
+        history = run_training(
+            config, data, ranks=Ranks(), on_validated=lambda state: None, resumed=resumed
+        )
+        return {"kind": "validation", **history[-1]}
+
+    return run
+
+
+def test_one_worker_gives_the_run_of_two(undisturbed, run_alone):
+    assert_same(run_alone(), undisturbed[1], 1e-3)
+
+
+def test_one_worker_goes_on_from_a_state_of_two(undisturbed, run_alone, bucket, tmp_path):
+    first = states(bucket, "undisturbed")[0].rpartition("/")[0]
+    bucket.get(first, str(tmp_path / "state"), recursive=True)
+    state = load_state(tmp_path / "state")
+    assert 0 < state.step < undisturbed[0]["steps"]
+    assert_same(run_alone(state), undisturbed[1], 1e-3)
+
+
+@pytest.mark.slow
+def test_a_sharded_model_trains_like_copies_of_it(undisturbed, start, bucket):
+    finish(start("sharded", "workers.strategy=fsdp2"))
+    assert_same(last_validation(bucket, "sharded"), undisturbed[1], 1e-3)
 
 
 def test_a_changed_recipe_is_a_new_run_and_other_workers_are_not(training_base, labelled_jsonl):
@@ -220,3 +260,12 @@ def test_a_changed_recipe_is_a_new_run_and_other_workers_are_not(training_base, 
     assert name() == name("workers.num_workers=4", "output.path=x", "training.threads=3")
     assert name() != name("training.beta=0.2")
     assert name() != name("training.seed=1")
+
+
+def test_an_output_that_holds_something_else_is_refused(tmp_path):
+    check_output(Storage(str(tmp_path / "absent")))
+    (tmp_path / "checkpoint").mkdir()
+    check_output(Storage(str(tmp_path)))
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match=r"holds 'thesis\.tex', which is not of a training run"):
+        check_output(Storage(str(tmp_path)))
