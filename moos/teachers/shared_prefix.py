@@ -7,6 +7,7 @@ Shapes: B rows, T new tokens, P tokens of the shared prompt, S slots of a row's 
 attention heads, K key/value heads, G = H / K, D head size, L layers.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,14 +131,20 @@ class SharedPrefixCache:
             input_ids=ids_BT,
             position_ids=positions_BT + self.num_prefix_tokens,
             attention_mask=mask_BTS[:, None],
-            past_key_values=self,
             use_cache=True,
             shared_prefix=self.prefix,
+            **{_cache_argument(model): self},
         )
         self.filled += T
         self._attended_BS = attended_BS
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
+
+
+def _cache_argument(model: Any) -> str:
+    """The name under which a model takes its cache: transformers 5.24 changed it."""
+    names = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
 
 
 def attend(

@@ -90,7 +90,7 @@ def test_a_file_that_holds_no_records_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"data\.path: .* names no file"):
         read_labelled(str(tmp_path / "none.jsonl.gz"))
 
 
