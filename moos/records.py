@@ -64,6 +64,15 @@ class RecordGroup:
         one = self.batch.slice(row, 1)
         return BadRecord(position, reason, record_to_ipc(one), "arrow", _row_id(one, id_column))
 
+    def values(self, name: str) -> list[Any]:
+        """One field of each row; None where a row lacks it."""
+        if self.batch is None:
+            found = (fields.get(name) for fields in self.fields)
+            return [None if field is None else field.value for field in found]
+        if name not in self.batch.schema.names:
+            return [None] * len(self.texts)
+        return cast("list[Any]", self.batch.column(name).to_pylist())
+
     def columns(self, rows: list[int], schema: pa.Schema) -> list[pa.Array]:
         """The input's columns of some rows, in the order of `schema`."""
         if self.batch is None:
@@ -85,11 +94,13 @@ class RecordParser:
         text_column: Column or key that holds the text.
         id_column: Column or key that names a document, or None.
         max_document_chars: Longest text that is compressed.
+        reserved: Keys that no JSON record may have: columns of ours are named so.
     """
 
     text_column: str
     id_column: str | None
     max_document_chars: int
+    reserved: frozenset[str] = frozenset(RESERVED_COLUMNS)
 
     def parse(self, piece: RawPiece) -> RecordGroup:
         """The records of a piece, in order."""
@@ -134,7 +145,7 @@ class RecordParser:
         group.bad.append(BadRecord(position, reason, content, "line", id_))
 
     def _check_fields(self, fields: dict[str, JsonValue]) -> str:
-        taken = sorted(fields.keys() & set(RESERVED_COLUMNS))
+        taken = sorted(fields.keys() & self.reserved)
         if taken:
             raise DataError(f"key {taken[0]!r} is named like a column that moos adds")
         if self.text_column not in fields:

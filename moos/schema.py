@@ -1,6 +1,6 @@
 """The row contract: the columns of ours, and Arrow columns from compressed documents."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -63,13 +63,17 @@ def output_schema(input_schema: pa.Schema, annotations: Annotations) -> pa.Schem
     return pa.schema([*input_schema, *annotation_schema(annotations)])
 
 
-def check_columns(names: Sequence[str]) -> None:
+def check_columns(names: Sequence[str], reserved: Collection[str] = RESERVED_COLUMNS) -> None:
     """Refuse input columns that collide with ours or with each other.
+
+    Args:
+        names: The input's columns.
+        reserved: Those of ours.
 
     Raises:
         ConfigError: As said.
     """
-    taken = [name for name in names if name in RESERVED_COLUMNS]
+    taken = [name for name in names if name in reserved]
     if taken:
         raise ConfigError(
             f"input column {taken[0]!r} is named like one that moos adds; rename it in the input"

@@ -16,14 +16,9 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
-from moos.preparation import PreparedText
-from moos.score_table import StoredText
-from moos.scored_text import ScoredText
-from pipelines.stages import ProtectedText
+from pipelines.job_spec import JobSpec
 from pipelines.watchdog import memory_limit, resident_memory
-from pipelines.work_spec import WorkSpec, load_stages
 
 START_TIMEOUT_S = 600.0
 """Longest time for a child to load its model."""
@@ -36,8 +31,10 @@ class ProcessEndedError(DataError):
     """A child process died, hung or took too much memory over what it was given."""
 
 
-class ChildStages:
-    """The stages of `WorkSpec`, done by a child process that is started anew when it ends.
+class ChildProcess:
+    """The stages of a spec, done by a child process that is started anew when it ends.
+
+    A job adds a method for each of its stages, which hands its items to `call`.
 
     Attributes:
         num_scored: Documents given to the model.
@@ -45,7 +42,7 @@ class ChildStages:
         numerics: What the scores depend on besides the plan.
     """
 
-    def __init__(self, spec: WorkSpec) -> None:
+    def __init__(self, spec: JobSpec) -> None:
         """Remember what to start; nothing is started yet."""
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
@@ -67,33 +64,18 @@ class ChildStages:
                 connection.close()
         self._process = self._to_child = self._from_child = None
 
-    def prepare(self, texts: Sequence[str]) -> Sequence[PreparedText | DataError]:
-        """Tokenise, cut words and windows."""
-        return self._call("prepare", texts)
-
-    def score(self, parts: Sequence[PreparedText]) -> Sequence[ScoredText | DataError]:
-        """Run the model."""
-        self.num_scored += len(parts)
-        return self._call("score", parts)
-
-    def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
-        """Select and render."""
-        return self._call("compress", texts)
-
-    def protect(self, texts: Sequence[ScoredText]) -> Sequence[ProtectedText | DataError]:
-        """Find the protected words."""
-        return self._call("protect", texts)
-
-    def select(self, texts: Sequence[StoredText]) -> Sequence[CompressedDocument | DataError]:
-        """Select and render from stored scores."""
-        return self._call("select", texts)
-
     def probe(self) -> None:
         """Do it all to a harmless text in a fresh child; raises where that fails."""
         self.close()
-        self._call("probe")
+        self.call("probe")
 
-    def _call(self, stage: str, *arguments: Sequence[Any]) -> list[Any]:
+    def call(self, stage: str, *arguments: Sequence[Any]) -> list[Any]:
+        """What a stage makes of its arguments, in the child.
+
+        Raises:
+            ProcessEndedError: The child died, hung, or took too much memory over them.
+            MoosError: The child could not be started, or the stage raised.
+        """
         if self._process is None:
             self._start()
         try:
@@ -102,7 +84,7 @@ class ChildStages:
             self.num_ended += 1
             raise self._ended(stage) from error
         try:
-            kind, value = self._receive(stage, self._spec.config.document_limits.timeout_s)
+            kind, value = self._receive(stage, self._spec.job.document_limits.timeout_s)
         except ProcessEndedError:
             self.num_ended += 1
             raise
@@ -125,7 +107,7 @@ class ChildStages:
         os.close(child_writes)
         self._to_child = Connection(parent_writes, readable=False)
         self._from_child = Connection(parent_reads, writable=False)
-        self._limit = memory_limit(self._spec.config.document_limits.memory)
+        self._limit = memory_limit(self._spec.job.document_limits.memory)
         try:
             self._send(self._spec)
             kind, value = self._receive("load", START_TIMEOUT_S)
@@ -192,9 +174,9 @@ def _has_descriptor(stream: Any) -> bool:
 
 def serve(receive: Connection, send: Connection) -> None:
     """The child: load what the spec says, then answer until the parent is gone."""
-    spec: WorkSpec = receive.recv()
+    spec: JobSpec = receive.recv()
     try:
-        stages, numerics = load_stages(spec, _Beat(send))
+        stages, numerics = spec.load_stages(_Beat(send))
     except Exception as error:  # noqa: BLE001  told to the parent
         send.send(("error", MoosError(str(error))))
         return

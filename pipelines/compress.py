@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,16 +22,16 @@ from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
-from pipelines.executors import connect_ray, work_locally, work_on_ray
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
+from pipelines.passes import reserve_resources, run_pass
 from pipelines.plan import Plan, check_places, plan_run
-from pipelines.progress import ProgressReport
 from pipelines.report import write_report
-from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
-from pipelines.run_state import SUCCESS, RunState, sign_run
-from pipelines.summary import summarise
+from pipelines.resources import Resources
+from pipelines.run_state import BUDGET_TOKENIZER, SUCCESS, TOKENIZER, RunState
+from pipelines.summary import sum_documents, summarise
 from pipelines.work_spec import Task, WorkSpec
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,11 @@ def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> 
     began = time.monotonic()
     run = prepare_compress(config)
     run = _plan_retries(run) if retry_quarantined else run
-    resources = _reserve(run) if run.todo or run.retried else None
+    resources = (
+        reserve_resources(config, beside_tasks=config.stages == "split")
+        if run.todo or run.retried
+        else None
+    )
     with Lease(run.output) as lease:
         # Another run may have begun, gone on or ended while this one waited.
         run.state.check_owner()
@@ -148,7 +153,10 @@ def _run_leased(
     run: PreparedRun, lease: Lease, resources: Resources | None, began: float
 ) -> dict[str, Any]:
     config, state, todo = run.config, run.state, run.todo
-    state.begin(config, run.plan.input_schema, run.checkpoint.tokenizer_path.read_bytes())
+    files = {TOKENIZER: run.checkpoint.tokenizer_path.read_bytes()}
+    if config.selection.budget_tokenizer is not None:
+        files[BUDGET_TOKENIZER] = Path(config.selection.budget_tokenizer).read_bytes()
+    state.begin(config, run.plan.input_schema, files)
     state.write_plan(run.plan.splits)
     if todo or run.retried:
         run.output.remove(SUCCESS)
@@ -159,7 +167,8 @@ def _run_leased(
         if run.retried:
             worked |= work.retry(run.retried)
         corpus = None if config.selection.corpus_rate is None else state.read_threshold()
-        manifest = build_manifest(state, run.plan.splits, {**run.done, **worked}, corpus)
+        done = {**run.done, **worked}
+        manifest = build_manifest(state, run.plan.splits, done, sum_documents(done, corpus))
         write_report(run.output, manifest, config.input.text_column)
         finish_run(state, manifest, lease.confirm)
     except (MoosError, OSError) as error:
@@ -191,22 +200,6 @@ def _plan_retries(run: PreparedRun) -> PreparedRun:
         run,
         done={name: record for name, record in run.done.items() if name not in whole},
         retried=tuple(split for split in run.plan.splits if split.id in in_part),
-    )
-
-
-def _reserve(run: PreparedRun) -> Resources:
-    """What each replica gets, checked against what there is before anything starts."""
-    config = run.config
-    if config.executor == "local":
-        return local_resources(config.pool)
-    nodes = connect_ray()
-    if config.stages == "fused":
-        return resolve_resources(config.pool, nodes)
-    reserved = config.cpu_stages.cpus_per_task
-    return resolve_resources(
-        config.pool,
-        reserve_for_tasks(config.cpu_stages, config.pool, nodes),
-        set_aside=f", with cpu_stages.cpus_per_task={reserved:g} set aside for tasks",
     )
 
 
@@ -282,20 +275,6 @@ class _Work:
             threads=resources.threads,
             corpus=corpus,
         )
-        sizes = {split.id: split.size for split in run.plan.splits}
-        done = sum(sizes.values()) - sum(split.size for split in todo)
-        progress = ProgressReport(sum(sizes.values()), done)
-        worked: dict[str, dict[str, Any]] = {}
-        with progress:
-            records = (
-                work_locally(todo, spec, progress)
-                if run.config.executor == "local"
-                else work_on_ray(todo, spec, resources, progress)
-            )
-            for record in records:
-                self._lease.check()
-                self.documents_scored += record.pop("documents_scored")
-                progress.finish_split(record["split"], record["counts"], sizes[record["split"]])
-                worked[record["split"]] = record
-        logger.info("%s", progress.describe()[1])
+        worked, num_scored = run_pass(spec, todo, run.plan.splits, resources, self._lease)
+        self.documents_scored += num_scored
         return worked

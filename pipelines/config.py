@@ -81,11 +81,15 @@ class InputConfig(StorageConfig):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-class OutputConfig(StorageConfig):
-    """What to write, and where."""
+class RunOutputConfig(StorageConfig):
+    """Where a run writes."""
 
     path: str
     """Directory or fsspec URL that belongs to this run alone; run again on it to resume."""
+
+
+class OutputConfig(RunOutputConfig):
+    """What to write, and where."""
 
     format: Literal["parquet", "jsonl"] = "parquet"
     """`jsonl` writes `.jsonl.zst`, with the input's own JSON untouched in each line."""
@@ -105,7 +109,7 @@ class ReplicaRange(ConfigModel):
 
 
 class PoolConfig(ConfigModel):
-    """Compressor replicas and what each one gets."""
+    """Replicas and what each one gets."""
 
     replicas: Literal["auto"] | Annotated[int, Field(ge=1)] | ReplicaRange = "auto"
     """Replicas: a number, `{min: 1, max: 8}`, or `auto`: as many as the cluster holds."""
@@ -159,11 +163,42 @@ class DocumentLimits(ConfigModel):
     had free when it began."""
 
 
-class CompressConfig(ConfigModel):
-    """The main job: read documents, compress them, write them with what was kept."""
+class JobConfig(ConfigModel):
+    """What every job over a corpus is told: what to read and write, and who does it."""
 
     input: InputConfig
     """What to read."""
+
+    output: RunOutputConfig
+    """What to write, and where."""
+
+    executor: Literal["ray", "local"] = "ray"
+    """`ray` works on a cluster, or starts Ray on this machine; `local` needs no Ray."""
+
+    pool: PoolConfig = PoolConfig()
+    """Replicas, which hold the model."""
+
+    cpu_stages: CpuStagesConfig = CpuStagesConfig()
+    """Tasks that need no model."""
+
+    document_limits: DocumentLimits = DocumentLimits()
+    """When a document is given up."""
+
+    max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """Share of records that may go to quarantine; above it the run ends with exit code 3."""
+
+    @model_validator(mode="after")
+    def _pool_has_effect(self) -> "JobConfig":
+        if self.executor == "local" and self.pool.replicas not in ("auto", 1):
+            raise ValueError(
+                f"pool.replicas={self.pool.replicas} has no effect with executor=local, which is "
+                "one process; use executor=ray"
+            )
+        return self
+
+
+class CompressConfig(JobConfig):
+    """The main job: read documents, compress them, write them with what was kept."""
 
     output: OutputConfig
     """What to write, and where."""
@@ -183,32 +218,12 @@ class CompressConfig(ConfigModel):
     engine: Literal["auto", "torch"] = "auto"
     """What runs the model."""
 
-    executor: Literal["ray", "local"] = "ray"
-    """`ray` works on a cluster, or starts Ray on this machine; `local` needs no Ray."""
-
     stages: Literal["fused", "split"] = "fused"
     """`fused`: a replica reads, compresses and writes. `split`: tasks on CPU nodes read and
     tokenise, replicas only score, tasks on CPU nodes select and write. The output is the same."""
 
-    pool: PoolConfig = PoolConfig()
-    """Compressor replicas."""
-
-    cpu_stages: CpuStagesConfig = CpuStagesConfig()
-    """Tasks that need no model."""
-
-    document_limits: DocumentLimits = DocumentLimits()
-    """When a document is given up."""
-
-    max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
-    """Share of records that may go to quarantine; above it the run ends with exit code 3."""
-
     @model_validator(mode="after")
-    def _pool_has_effect(self) -> "CompressConfig":
-        if self.executor == "local" and self.pool.replicas not in ("auto", 1):
-            raise ValueError(
-                f"pool.replicas={self.pool.replicas} has no effect with executor=local, which is "
-                "one process; use executor=ray"
-            )
+    def _stages_have_effect(self) -> "CompressConfig":
         if self.executor == "local" and self.stages == "split":
             raise ValueError(
                 "stages=split has no effect with executor=local, which is one process; use "

@@ -15,11 +15,10 @@ from typing import Any
 from moos.errors import MoosError
 from moos.pieces import RunReader
 from moos.splits import InputSplit, group_by_file
+from pipelines.job_spec import JobSpec
 from pipelines.progress import ProgressReport
 from pipelines.ray_graph import build_graph
 from pipelines.resources import Node, Resources
-from pipelines.work import SplitWorker
-from pipelines.work_spec import WorkSpec
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +29,13 @@ _EXCEPTION_LINE = re.compile(r"(?!ray\.)[A-Za-z_][\w.]*(Error|Exception|Exit|Int
 
 
 def work_locally(
-    splits: Sequence[InputSplit], spec: WorkSpec, progress: ProgressReport
+    splits: Sequence[InputSplit], spec: JobSpec, progress: ProgressReport
 ) -> Iterator[dict[str, Any]]:
     """Work the splits one after the other in this process; records as they come."""
-    worker = SplitWorker.load(spec, in_driver=True)
+    worker = spec.load_worker(in_driver=True)
     try:
         for run in group_by_file(splits):
-            reader = RunReader(worker.source, run, spec.config.input.text_column)
+            reader = RunReader(worker.source, run, spec.job.input.text_column)
             for split in run:
                 yield worker.work(split, progress.update, reader.read(split))
     finally:
@@ -44,7 +43,7 @@ def work_locally(
 
 
 def work_on_ray(
-    splits: Sequence[InputSplit], spec: WorkSpec, resources: Resources, progress: ProgressReport
+    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, progress: ProgressReport
 ) -> Iterator[dict[str, Any]]:
     """Work the splits on the cluster; records as they come.
 

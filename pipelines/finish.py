@@ -4,15 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from typing import Any
 
 from moos import __version__
-from moos.corpus import CorpusThreshold
 from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import TEMPORARY
-from pipelines.counts import SplitCounts
 from pipelines.run_state import (
     CONTRACT_VERSION,
     MANIFEST,
@@ -23,27 +20,28 @@ from pipelines.run_state import (
     dump_json,
     named_objects,
 )
-from pipelines.sinks import RATE_BINS
 
 
 def build_manifest(
     state: RunState,
     splits: Sequence[InputSplit],
     done: Mapping[str, dict[str, Any]],
-    corpus: CorpusThreshold | None = None,
+    sums: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What an output holds, from its done records: no times, no host names, no etags.
 
     The same input and settings give the same manifest, byte for byte.
+
+    Args:
+        state: The run's state.
+        splits: All splits, in order.
+        done: Their done records.
+        sums: What the job says of all of them together.
     """
-    totals = SplitCounts()
-    rates = [0] * RATE_BINS
     entries = []
     numerics: dict[str, dict[str, Any]] = {}
     for split in splits:
         record = done[split.id]
-        totals.add(SplitCounts(**record["counts"]))
-        rates = [a + b for a, b in zip(rates, record["rate_histogram"], strict=True)]
         numerics[json.dumps(record["numerics"], sort_keys=True)] = record["numerics"]
         source = {key: value for key, value in record["source"].items() if key != "etag"}
         entries.append(
@@ -56,21 +54,14 @@ def build_manifest(
                 "quarantine": record["quarantine"],
             }
         )
-    manifest = {
+    return {
         "contract_version": CONTRACT_VERSION,
         "moos_version": __version__,
         "signature": state.signature,
         "numerics": [numerics[key] for key in sorted(numerics)],
-        "totals": {**asdict(totals), "rate": achieved_rate(totals)},
-        "rate_histogram": rates,
         "splits": entries,
+        **sums,
     }
-    return manifest if corpus is None else {**manifest, "corpus_threshold": corpus.to_json()}
-
-
-def achieved_rate(counts: SplitCounts) -> float:
-    """Kept tokens / all tokens over a run; 1 where there are none."""
-    return counts.kept_tokens / counts.tokens if counts.tokens else 1.0
 
 
 def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[], None]) -> None:

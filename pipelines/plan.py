@@ -7,7 +7,7 @@ import io
 import itertools
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,11 +18,11 @@ from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
 from moos.ranged_file import open_source
 from moos.records import is_text_type
-from moos.schema import EXTRA_JSON, check_columns
+from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
 from moos.source_files import WatchedFile, decompress, measure_content
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
-from pipelines.config import CompressConfig, InputConfig
+from pipelines.config import InputConfig, JobConfig
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,10 @@ class Plan:
 
 
 def plan_run(
-    config: CompressConfig,
+    config: JobConfig,
     fixed_schema: pa.Schema | None = None,
     earlier: Sequence[InputSplit] = (),
+    reserved: Collection[str] = RESERVED_COLUMNS,
 ) -> Plan:
     """List the input, cut it into splits, and settle the schema.
 
@@ -60,6 +61,7 @@ def plan_run(
         config: The run's config.
         fixed_schema: Input schema that an earlier run on this output settled.
         earlier: That run's splits: what it measured of a compressed file still holds.
+        reserved: Names that no column may have.
 
     Raises:
         ConfigError: The input is missing, empty, mixed, lies under the output, lacks the text
@@ -90,9 +92,9 @@ def plan_run(
             )
         )
     if schemas:
-        schema = _merge_schemas(schemas, settings, fixed_schema)
+        schema = _merge_schemas(schemas, settings, fixed_schema, reserved)
     else:
-        schema = _sample_schema(place, splits, settings, fixed_schema)
+        schema = _sample_schema(place, splits, settings, fixed_schema, reserved)
     return Plan(splits, len(sources), schema)
 
 
@@ -209,11 +211,14 @@ def _read_parquet_header(
 
 
 def _merge_schemas(
-    schemas: Sequence[tuple[str, pa.Schema]], settings: InputConfig, fixed: pa.Schema | None
+    schemas: Sequence[tuple[str, pa.Schema]],
+    settings: InputConfig,
+    fixed: pa.Schema | None,
+    reserved: Collection[str],
 ) -> pa.Schema:
     """One schema for all files: equal types by name; a column that a file lacks is null there."""
     for name, schema in schemas:
-        check_columns(schema.names)
+        check_columns(schema.names, reserved)
         _check_text_column(schema, settings.text_column, name)
     merged = fixed if fixed is not None else schemas[0][1]
     for name, schema in schemas:
@@ -252,6 +257,7 @@ def _sample_schema(
     splits: Sequence[InputSplit],
     settings: InputConfig,
     fixed: pa.Schema | None,
+    reserved: Collection[str],
 ) -> pa.Schema:
     """The columns of JSONL records, and the checks that need a look at some of them."""
     firsts = [split for split in splits if split.kind == "jsonl" and split.start == 0]
@@ -263,7 +269,7 @@ def _sample_schema(
     )
     schema = infer_schema(sample, settings.text_column)
     names = [name for name in schema.names if name != EXTRA_JSON]
-    check_columns([*dict.fromkeys(key for record in sample for key in record)])
+    check_columns([*dict.fromkeys(key for record in sample for key in record)], reserved)
     if sample and not any(settings.text_column in record for record in sample):
         raise ConfigError(
             f"no sampled record has the key {settings.text_column!r}, only "

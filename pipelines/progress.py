@@ -26,13 +26,15 @@ class ProgressReport:
     replica died is not counted twice.
     """
 
-    def __init__(self, planned_bytes: int, done_bytes: int) -> None:
+    def __init__(self, planned_bytes: int, done_bytes: int, *, unit: str = "tokens") -> None:
         """Prepare a report.
 
         Args:
             planned_bytes: Bytes of all planned splits.
             done_bytes: Bytes of the splits that were done before this run began.
+            unit: What documents are counted in: counts have it, and `kept_` before it.
         """
+        self._unit = unit
         self._planned = max(1, planned_bytes)
         self._done = done_bytes
         self._counts: dict[str, dict[str, int]] = {}
@@ -65,10 +67,11 @@ class ProgressReport:
 
     def describe(self) -> tuple[float, str]:
         """Share of the work done, and one line about it."""
+        unit = self._unit
         with self._lock:
             total = {
                 name: sum(counts[name] for counts in self._counts.values())
-                for name in ("documents", "quarantined", "tokens", "kept_tokens")
+                for name in ("documents", "quarantined", unit, f"kept_{unit}")
             }
             worked = sum(self._bytes.values())
         elapsed = time.monotonic() - self._began
@@ -76,12 +79,12 @@ class ProgressReport:
         left = max(0, self._planned - self._done - worked)
         eta = f"{_duration(left * elapsed / worked)} left" if worked else "starting"
         # Nothing is kept yet in the first pass of a corpus rate.
-        kept = total["kept_tokens"]
-        rate = f"rate {kept / total['tokens']:.3f}, " if kept else ""
+        kept = total[f"kept_{unit}"]
+        rate = f"rate {kept / total[unit]:.3f}, " if kept else ""
         quarantined = f", {total['quarantined']:,} quarantined" if total["quarantined"] else ""
         return share, (
-            f"{total['documents']:,} documents{quarantined}, {total['tokens']:,} tokens, "
-            f"{total['tokens'] / max(elapsed, 1e-9):,.0f} tokens/s, {rate}{eta}"
+            f"{total['documents']:,} documents{quarantined}, {total[unit]:,} {unit}, "
+            f"{total[unit] / max(elapsed, 1e-9):,.0f} {unit}/s, {rate}{eta}"
         )
 
     def __enter__(self) -> "ProgressReport":

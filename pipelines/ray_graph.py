@@ -4,7 +4,7 @@ One row is one block is one call: a split, or the splits of a file that one task
 
 * `stages: fused`:  [feed ->] replica
 * `stages: split`:  [feed ->] prepare (tasks) -> replica scores -> commit (tasks)
-* second pass of a corpus rate:  [feed ->] select (tasks), since it needs no model
+* a pass that needs no model, such as the second of a corpus rate:  [feed ->] tasks
 """
 
 import json
@@ -19,7 +19,9 @@ import pyarrow as pa
 from moos.pieces import RunReader, pack_pieces, unpack_pieces
 from moos.splits import InputSplit, group_by_file
 from moos.storage import Storage
+from pipelines.compress_worker import CompressWorker
 from pipelines.counts import ProgressCallback
+from pipelines.job_spec import JobSpec
 from pipelines.resources import Resources
 from pipelines.work import SplitWorker
 from pipelines.work_spec import WorkSpec
@@ -48,12 +50,12 @@ def plan_rows(splits: Sequence[InputSplit]) -> list[list[InputSplit]]:
 
 
 def build_graph(
-    splits: Sequence[InputSplit], spec: WorkSpec, resources: Resources, report: ProgressCallback
+    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, report: ProgressCallback
 ) -> Any:
     """The lazy Ray dataset whose rows are the records of the splits, as JSON in column `record`."""
     import ray.data
 
-    rows = plan_rows(splits)
+    rows = plan_rows(splits) if spec.reads_source else [[split] for split in splits]
     dataset: Any = ray.data.from_items(
         [{"splits": [split.to_json() for split in row]} for row in rows],
         override_num_blocks=len(rows),
@@ -63,31 +65,31 @@ def build_graph(
         feed = {**_tasks(spec, FEED_MEMORY), "num_cpus": 0}
         strategy = ray.data.TaskPoolStrategy(size=min(FEEDERS, len(rows)))
         dataset = dataset.map_batches(feed_splits, compute=strategy, **feed)
-    if spec.task == "select":
+    if not spec.needs_model:
         return dataset.map_batches(work_in_task, **_tasks(spec, TASK_MEMORY, report=report))
     replicas = _replicas(len(splits), spec, resources, report)
-    if spec.config.stages == "fused" or spec.task == "retry":
-        return dataset.map_batches(SplitCompressor, **replicas)
+    if not (isinstance(spec, WorkSpec) and spec.in_stages):
+        return dataset.map_batches(SplitReplica, **replicas)
     prepare, commit = replace(spec, role="prepare"), replace(spec, role="commit")
     dataset = dataset.map_batches(prepare_in_task, **_tasks(prepare, TASK_MEMORY))
     dataset = dataset.map_batches(SplitScorer, **replicas)
     return dataset.map_batches(commit_in_task, **_tasks(commit, TASK_MEMORY))
 
 
-def _tasks(spec: WorkSpec, memory: int, **arguments: Any) -> dict[str, Any]:
+def _tasks(spec: JobSpec, memory: int, **arguments: Any) -> dict[str, Any]:
     """The arguments of a stage of tasks."""
     return {
         "batch_size": 1,
         "batch_format": "pyarrow",
         "fn_kwargs": {"spec": pickle.dumps(spec), **arguments},
-        "num_cpus": spec.config.cpu_stages.cpus_per_task,
-        "label_selector": spec.config.cpu_stages.labels or None,
+        "num_cpus": spec.job.cpu_stages.cpus_per_task,
+        "label_selector": spec.job.cpu_stages.labels or None,
         "memory": memory,
     }
 
 
 def _replicas(
-    num_splits: int, spec: WorkSpec, resources: Resources, report: ProgressCallback
+    num_splits: int, spec: JobSpec, resources: Resources, report: ProgressCallback
 ) -> dict[str, Any]:
     """The arguments of the stage that holds the model."""
     import ray.data
@@ -107,13 +109,13 @@ def _replicas(
         "fn_constructor_args": (spec, report),
         "num_cpus": resources.cpus,
         "num_gpus": resources.gpus or None,
-        "label_selector": spec.config.pool.labels or None,
+        "label_selector": spec.job.pool.labels or None,
     }
 
 
 def feed_splits(batch: Any, spec: bytes) -> Iterator[Any]:
     """Task: the splits of a row one by one, those of a large compressed file with their pieces."""
-    settings = pickle.loads(spec).config.input
+    settings = pickle.loads(spec).job.input
     for lines in batch.column("splits").to_pylist():
         splits = [InputSplit.from_json(line) for line in lines]
         source = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
@@ -128,12 +130,12 @@ def feed_splits(batch: Any, spec: bytes) -> Iterator[Any]:
             )
 
 
-class SplitCompressor:
+class SplitReplica:
     """Actor: a loaded worker that takes splits and gives records."""
 
-    def __init__(self, spec: WorkSpec, report: ProgressCallback) -> None:
-        """Load the compressor."""
-        self._worker = SplitWorker.load(spec)
+    def __init__(self, spec: JobSpec, report: ProgressCallback) -> None:
+        """Load the model."""
+        self._worker = spec.load_worker()
         self._report = report
 
     def __call__(self, batch: Any) -> Any:
@@ -146,7 +148,7 @@ class SplitScorer:
 
     def __init__(self, spec: WorkSpec, report: ProgressCallback) -> None:
         """Load the model."""
-        self._worker = SplitWorker.load(replace(spec, role="score"))
+        self._worker = replace(spec, role="score").load_worker()
         self._report = report
 
     def __call__(self, batch: Any) -> Any:
@@ -162,21 +164,28 @@ def work_in_task(batch: Any, spec: bytes, report: ProgressCallback) -> Any:
 
 def prepare_in_task(batch: Any, spec: bytes) -> Any:
     """Task: splits read and tokenised."""
-    worker = _load(spec)
+    worker = _load_compressor(spec)
     packed = [worker.prepare(split, pieces) for split, pieces in _iterate_splits(batch)]
     return pa.table({"packed": pa.array(packed, pa.large_binary())})
 
 
 def commit_in_task(batch: Any, spec: bytes) -> Any:
     """Task: scored splits selected, written and committed."""
-    worker = _load(spec)
+    worker = _load_compressor(spec)
     return _to_table([worker.commit(packed.as_py()) for packed in batch.column("packed")])
 
 
 @lru_cache(maxsize=1)
 def _load(spec: bytes) -> SplitWorker:
     """The worker of a task's process, kept for the next task there."""
-    return SplitWorker.load(pickle.loads(spec))
+    settings: JobSpec = pickle.loads(spec)
+    return settings.load_worker()
+
+
+def _load_compressor(spec: bytes) -> CompressWorker:
+    worker = _load(spec)
+    assert isinstance(worker, CompressWorker), "only compressing is done in three stages"
+    return worker
 
 
 def _work_batch(worker: SplitWorker, batch: Any, report: ProgressCallback) -> Any:

@@ -19,19 +19,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from moos.checkpoint import Checkpoint, Scoring
 from moos.corpus import CorpusThreshold
 from moos.errors import ConfigError
 from moos.splits import InputSplit, splits_from_table, splits_to_table
 from moos.storage import Storage
-from pipelines.config import CompressConfig
+from pipelines.config import JobConfig
 
 CONTRACT_VERSION = 1
 """Changes when the same input and settings would give other output."""
@@ -48,38 +46,6 @@ SUCCESS = "_SUCCESS"
 THRESHOLD = "_run/threshold.json"
 SCORES = "_run/scores"
 OBJECT_DIRECTORIES = ("data", "quarantine")
-
-
-def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -> dict[str, Any]:
-    """Everything that decides the output's bytes, as dotted keys.
-
-    Where work runs, and how much of it may fail, is not part of it.
-    """
-    selection = config.selection
-    signature: dict[str, Any] = {
-        "contract_version": CONTRACT_VERSION,
-        "checkpoint": config.checkpoint,
-        "checkpoint_sha256": checkpoint.sha256,
-        "engine": config.engine,
-        "input.path": list(config.input.paths),
-        "input.text_column": config.input.text_column,
-        "input.id_column": config.input.id_column,
-        "input.split_bytes": int(config.input.split_bytes),
-        "input.max_document_chars": config.input.max_document_chars,
-        "output.format": config.output.format,
-        "output.annotations": config.output.annotations,
-        "preserve_index": checkpoint.preserve_index,
-    }
-    for name in ("alpha", "outlier_statistics", "outlier_reduction", "word_score"):
-        signature[f"scoring.{name}"] = getattr(scoring, name)
-    for name in ("max_length", "context_tokens"):
-        signature[f"window.{name}"] = getattr(scoring, name)
-    for name, value in selection.model_dump(mode="json").items():
-        signature[f"selection.{name}"] = value
-    if selection.budget_tokenizer is not None:
-        reader = Path(selection.budget_tokenizer).read_bytes()
-        signature["selection.budget_tokenizer"] = hashlib.sha256(reader).hexdigest()
-    return signature
 
 
 def signature_id(signature: Mapping[str, Any]) -> str:
@@ -136,17 +102,23 @@ class RunState:
         except FileNotFoundError:
             return None
 
-    def begin(self, config: CompressConfig, schema: pa.Schema, tokenizer: bytes) -> None:
-        """Write what a first run settles, the signature last; a later run finds it there."""
+    def begin(
+        self, config: JobConfig, schema: pa.Schema, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write what a first run settles, the signature last; a later run finds it there.
+
+        Args:
+            config: The run's config.
+            schema: The input's columns.
+            files: Contents of what else the run keeps, by name.
+        """
         if self.output.exists(SIGNATURE):
             return
         dumped = config.model_dump(mode="json")
         self.output.put(CONFIG, yaml.safe_dump(dumped, sort_keys=False).encode())
         self.output.put(SCHEMA, schema.serialize().to_pybytes())
-        self.output.put(TOKENIZER, tokenizer)
-        if config.selection.budget_tokenizer is not None:
-            reader = Path(config.selection.budget_tokenizer).read_bytes()
-            self.output.put(BUDGET_TOKENIZER, reader)
+        for name, content in (files or {}).items():
+            self.output.put(name, content)
         self.output.put(SIGNATURE, dump_json(self.signature))
 
     def note_event(self, event: str, **details: Any) -> None:

@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from moos.corpus import CorpusThreshold
 from moos.storage import Storage
-from pipelines.config import CompressConfig
+from pipelines.config import CompressConfig, JobConfig
 from pipelines.counts import SplitCounts
-from pipelines.finish import achieved_rate
+from pipelines.sinks import RATE_BINS
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def summarise(
     in_this_run = SplitCounts()
     for record in worked:
         in_this_run.add(SplitCounts(**record["counts"]))
-    exit_code = _judge(config, output, manifest, counts)
+    exit_code = judge(config, output, manifest)
     _warn_about_text(counts)
     _warn_about_rate(manifest)
     return {
@@ -67,18 +68,40 @@ def summarise(
     }
 
 
-def _judge(
-    config: CompressConfig, output: Storage, manifest: Mapping[str, Any], counts: SplitCounts
-) -> int:
-    records = counts.documents + counts.quarantined
-    if counts.quarantined == 0:
+def sum_documents(
+    done: Mapping[str, Mapping[str, Any]], corpus: CorpusThreshold | None
+) -> dict[str, Any]:
+    """What the manifest says of all splits together, from their done records."""
+    totals = SplitCounts()
+    rates = [0] * RATE_BINS
+    for record in done.values():
+        totals.add(SplitCounts(**record["counts"]))
+        rates = [a + b for a, b in zip(rates, record["rate_histogram"], strict=True)]
+    sums = {
+        "totals": {**asdict(totals), "rate": achieved_rate(totals)},
+        "rate_histogram": rates,
+    }
+    return sums if corpus is None else {**sums, "corpus_threshold": corpus.to_json()}
+
+
+def achieved_rate(counts: SplitCounts) -> float:
+    """Kept tokens / all tokens over a run; 1 where there are none."""
+    return counts.kept_tokens / counts.tokens if counts.tokens else 1.0
+
+
+def judge(config: JobConfig, output: Storage, manifest: Mapping[str, Any]) -> int:
+    """The exit code of a finished run by what was quarantined; what led to it is logged."""
+    totals = manifest["totals"]
+    documents, quarantined = totals["documents"], totals["quarantined"]
+    records = documents + quarantined
+    if quarantined == 0:
         return EXIT_COMPLETE
-    share = counts.quarantined / records
+    share = quarantined / records
     limit = config.max_quarantined
     first = _first_quarantined(output, manifest)
     where = f"See {config.output.path}/quarantine/"
-    if counts.damaged_files:
-        logger.error("%d damaged file(s). First: %s. %s", counts.damaged_files, first, where)
+    if totals["damaged_files"]:
+        logger.error("%d damaged file(s). First: %s. %s", totals["damaged_files"], first, where)
         return EXIT_QUARANTINED
     if share > limit:
         logger.error(
@@ -92,7 +115,7 @@ def _judge(
         )
         return EXIT_QUARANTINED
     logger.warning(
-        "%d of %d records quarantined. First: %s. %s", counts.quarantined, records, first, where
+        "%d of %d records quarantined. First: %s. %s", quarantined, records, first, where
     )
     return EXIT_COMPLETE
 

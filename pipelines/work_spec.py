@@ -1,9 +1,9 @@
-"""What a process needs to work splits: settings that travel, and the parts loaded from them."""
+"""What a process needs to compress splits: settings that travel, and the parts they load."""
 
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
@@ -16,8 +16,12 @@ from moos.selector import Selector
 from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from pipelines.config import CompressConfig
+from pipelines.job_spec import JobSpec
 from pipelines.run_state import BUDGET_TOKENIZER
 from pipelines.stages import TextStages
+
+if TYPE_CHECKING:
+    from pipelines.compress_worker import CompressWorker
 
 Task = Literal["compress", "score", "select", "retry"]
 """What is made of a split: compressed rows; stored scores; compressed rows from such scores; or
@@ -27,31 +31,51 @@ Role = Literal["all", "prepare", "score", "commit"]
 """The part of a task that a process does: all of it, or one stage of three."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkSpec:
-    """What a process needs to work splits; plain settings, loaded where the work is done.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSpec(JobSpec):
+    """What a process needs to compress splits; plain settings, loaded where the work is done.
 
     Attributes:
         config: The run's config.
-        signature: The run's signature.
-        input_schema: The input's columns, serialised.
         task: What is made of a split.
         role: The part of it that this process does.
-        driver: Id of the run that gives out the work.
-        device: Device of the model.
-        threads: CPU threads of the model.
         corpus: The corpus's threshold, where there is one.
     """
 
     config: CompressConfig
-    signature: dict[str, Any]
-    input_schema: bytes
     task: Task
     role: Role
-    driver: str
-    device: str
-    threads: int
     corpus: CorpusThreshold | None = None
+
+    @property
+    def job(self) -> CompressConfig:
+        """The run's config."""
+        return self.config
+
+    @property
+    def pass_name(self) -> str:
+        """What is made of a split, for the names of attempts."""
+        return self.task
+
+    @property
+    def needs_model(self) -> bool:
+        """Splits are worked by replicas that hold a model; otherwise by tasks."""
+        return self.task != "select"
+
+    @property
+    def in_stages(self) -> bool:
+        """A split goes from tasks that prepare to replicas that score to tasks that commit."""
+        return self.config.stages == "split" and self.task in ("compress", "score")
+
+    def load_stages(self, on_progress: Callable[[], None]) -> tuple[TextStages, dict[str, Any]]:
+        """The stages with the parts that the role needs, and the numerics of its model."""
+        return load_stages(self, on_progress)
+
+    def load_worker(self, *, in_driver: bool = False) -> "CompressWorker":
+        """A worker with all that the pass needs."""
+        from pipelines.compress_worker import CompressWorker  # it imports this module
+
+        return CompressWorker.load(self, in_driver=in_driver)
 
 
 def load_stages(

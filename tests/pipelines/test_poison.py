@@ -18,8 +18,9 @@ import pytest
 from moos.errors import DataError, MoosError
 from moos.preparation import PreparedText, TextPreparer
 from pipelines.attempts import AttemptRecord
-from pipelines.child import ChildStages, ProcessEndedError
+from pipelines.child import ProcessEndedError
 from pipelines.compress import prepare_compress, run_compress
+from pipelines.compress_worker import ChildStages
 from pipelines.run_state import describe_source
 from pipelines.stages import PROBE, TextStages
 from pipelines.verify import verify_output

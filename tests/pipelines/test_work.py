@@ -17,6 +17,7 @@ from moos.selector import Selector
 from moos.storage import Storage
 from pipelines.attempts import LOST_DRIVERS, AttemptRecord, attempt
 from pipelines.compress import prepare_compress, run_compress
+from pipelines.compress_worker import CompressWorker
 from pipelines.prefetch import prefetch
 from pipelines.run_state import RunState, describe_source, read_plan
 from pipelines.verify import verify_output
@@ -362,13 +363,13 @@ def test_a_checkpoint_that_differs_where_the_work_is_done_is_refused(
     path = copy_checkpoint()
     source = write_jsonl("docs.jsonl", documents(5))
     settings = config(source, tmp_path / "out", f"checkpoint={path}")
-    load = SplitWorker.load.__func__
+    load = CompressWorker.load.__func__
 
     def change(cls, spec, **options):
         (path / "moos.json").write_text(json.dumps({"alpha": 0.1}))
         return load(cls, spec, **options)
 
-    monkeypatch.setattr(SplitWorker, "load", classmethod(change))
+    monkeypatch.setattr(CompressWorker, "load", classmethod(change))
     with pytest.raises(MoosError, match="is not the one the run was planned with"):
         run_compress(settings)
 

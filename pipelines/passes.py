@@ -1,0 +1,77 @@
+"""One pass over splits: given out, watched, and gathered as records, for every job."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from moos.splits import InputSplit
+from pipelines.config import JobConfig
+from pipelines.executors import connect_ray, work_locally, work_on_ray
+from pipelines.job_spec import JobSpec
+from pipelines.lease import Lease
+from pipelines.progress import ProgressReport
+from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
+
+logger = logging.getLogger(__name__)
+
+
+def reserve_resources(config: JobConfig, *, beside_tasks: bool) -> Resources:
+    """What each replica gets, checked against what there is before anything starts.
+
+    Args:
+        config: The job.
+        beside_tasks: Tasks run while replicas hold their CPUs, so one's share is set aside.
+
+    Raises:
+        ConfigError: The cluster cannot hold the pool.
+    """
+    if config.executor == "local":
+        return local_resources(config.pool)
+    nodes = connect_ray()
+    if not beside_tasks:
+        return resolve_resources(config.pool, nodes)
+    reserved = config.cpu_stages.cpus_per_task
+    return resolve_resources(
+        config.pool,
+        reserve_for_tasks(config.cpu_stages, config.pool, nodes),
+        set_aside=f", with cpu_stages.cpus_per_task={reserved:g} set aside for tasks",
+    )
+
+
+def run_pass(
+    spec: JobSpec,
+    todo: Sequence[InputSplit],
+    planned: Sequence[InputSplit],
+    resources: Resources,
+    lease: Lease,
+    *,
+    unit: str = "tokens",
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Work splits; their records by id, and how many documents a model scored for them.
+
+    Args:
+        spec: What is made of them.
+        todo: The splits to work.
+        planned: All splits of the run, for the share that is done.
+        resources: Who works.
+        lease: Checked at every record.
+        unit: What documents are counted in.
+    """
+    sizes = {split.id: split.size for split in planned}
+    done = sum(sizes.values()) - sum(split.size for split in todo)
+    progress = ProgressReport(sum(sizes.values()), done, unit=unit)
+    worked: dict[str, dict[str, Any]] = {}
+    num_scored = 0
+    with progress:
+        records = (
+            work_locally(todo, spec, progress)
+            if spec.job.executor == "local"
+            else work_on_ray(todo, spec, resources, progress)
+        )
+        for record in records:
+            lease.check()
+            num_scored += record.pop("documents_scored")
+            progress.finish_split(record["split"], record["counts"], sizes[record["split"]])
+            worked[record["split"]] = record
+    logger.info("%s", progress.describe()[1])
+    return worked, num_scored
