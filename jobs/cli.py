@@ -23,6 +23,7 @@ COMMANDS = {
     "compress": "compress a corpus",
     "verify": "check an output against its own promises, without a model",
     "show": "show what was kept and dropped, in colour",
+    "label": "label words by a teacher, to train on",
     "train": "train a compressor",
     "bench": "measure speed, as ratios within one run",
 }

@@ -6,11 +6,12 @@ Imports pydantic only: reading a config must load neither torch nor Ray.
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from moos.errors import ConfigError
 
@@ -135,35 +136,67 @@ def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) 
     """One line per problem: the dotted key, what is wrong, the value seen, and a likely remedy."""
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(config)"
+        location, _ = _follow(cls, [str(part) for part in problem["loc"]])
+        key = ".".join(location) or "(config)"
         message = problem["msg"].removeprefix("Value error, ")
         value = problem["input"]
         seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
         hint = ""
-        location = [str(part) for part in problem["loc"]]
         if problem["type"] == "extra_forbidden":
-            hint = _suggest(cls, location)
+            hint = _suggest(cls, [str(part) for part in problem["loc"]])
         if problem["type"] == "missing":
-            key = ".".join([*location, *_required(_model_at(cls, location))])
+            _, model = _follow(cls, [str(part) for part in problem["loc"]])
+            key = ".".join([*location, *_required(model)])
             message = "this key is required"
+        if problem["type"] == "union_tag_not_found":
+            key = f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}"
+            message = f"this key is required: one of {', '.join(_tags(cls, location))}"
         lines.append(f"  {key}: {message}{seen}{hint}")
     return "\n".join(lines)
 
 
 def _suggest(cls: type[BaseModel] | None, location: list[str]) -> str:
     """The key that was probably meant, where one is close."""
-    parent = _model_at(cls, location[:-1])
+    _, parent = _follow(cls, location[:-1])
     close = get_close_matches(location[-1], list(parent.model_fields) if parent else [], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _model_at(cls: type[BaseModel] | None, location: list[str]) -> type[BaseModel] | None:
-    """The model that holds the keys below a place, or None where there is none."""
+def _follow(
+    cls: type[BaseModel] | None, location: list[str]
+) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys to a place as they stand in a config, and the model below it, if it is one.
+
+    pydantic names the chosen member of a tagged union among the keys; a config does not.
+    """
+    keys: list[str] = []
+    field: FieldInfo | None = None
     for name in location:
+        members = _members(field)
+        if name in members:
+            cls, field = members[name], None
+            continue
+        keys.append(name)
         field = None if cls is None else cls.model_fields.get(name)
         inner = None if field is None else field.annotation
         cls = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    return cls
+    return keys, cls
+
+
+def _members(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
+    """The models of a tagged union by their tags; none for any other field."""
+    if field is None or not isinstance(field.discriminator, str):
+        return {}
+    return {
+        str(tag): member
+        for member in get_args(field.annotation)
+        for tag in get_args(member.model_fields[field.discriminator].annotation)
+    }
+
+
+def _tags(cls: type[BaseModel] | None, location: list[str]) -> list[str]:
+    _, parent = _follow(cls, location[:-1])
+    return list(_members(None if parent is None else parent.model_fields.get(location[-1])))
 
 
 def _required(cls: type[BaseModel] | None) -> list[str]:

@@ -10,6 +10,7 @@ several records are cut from (default: the record's own id); `source` says where
 import gzip
 import hashlib
 import json
+import logging
 import posixpath
 import re
 import zlib
@@ -22,12 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moos.engines import EncoderInput
 from moos.errors import DataError
-from moos.preparation import prepare_text
 from moos.storage import Storage, list_sources
-from moos.tokens import TextTokenizer, check_text
-from moos.words import Words
+from moos.tokens import check_text
 
 SCHEMA = pa.schema(
     [
@@ -57,6 +55,8 @@ SCHEMA = pa.schema(
 probability that it is to be kept, or null without a label. `document` names the source document
 that several rows are cut from: they never part in a split."""
 
+logger = logging.getLogger(__name__)
+
 # The standard library's \s agrees with str.split, by which teachers count words; regex's does not.
 _SPACED_WORD = re.compile(r"\S+")
 
@@ -76,6 +76,7 @@ class LabelledDocument:
         starts: First character of each word, in code points, shape (W,).
         ends: One past the last character of each word, shape (W,).
         labels: Probability that the word is to be kept, NaN where there is no label, shape (W,).
+        split: `train` or `validation`, where the labels say so.
     """
 
     id: str
@@ -88,38 +89,16 @@ class LabelledDocument:
     starts: NDArray[np.int32]
     ends: NDArray[np.int32]
     labels: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledInputs:
-    """A labelled document as the encoder reads it.
-
-    Attributes:
-        id: Name of the record.
-        domain: Kind of text.
-        inputs: The document's windows, which own each of its T tokens once, in order.
-        token_words: The word that owns each token, shape (T,).
-        word_labels: Label of each moos word, NaN where there is none, shape (W,).
-    """
-
-    id: str
-    domain: str
-    inputs: list[EncoderInput]
-    token_words: NDArray[np.int32]
-    word_labels: NDArray[np.float32]
-
-    @property
-    def token_labels(self) -> NDArray[np.float32]:
-        """Each token has the label of its word, shape (T,)."""
-        if len(self.word_labels) == 0:
-            return np.full(len(self.token_words), np.nan, dtype=np.float32)
-        return self.word_labels[self.token_words]
+    split: str | None = None
 
 
 def read_labelled(
     paths: str | Sequence[str], options: dict[str, Any] | None = None
 ) -> list[LabelledDocument]:
     """Read labelled documents, `.parquet`, `.jsonl` or `.jsonl.gz`, from any fsspec filesystem.
+
+    Of an output of `moos label`, the files that its manifest names are read. Rows that failed a
+    filter are passed over.
 
     Args:
         paths: A file, directory or glob, or several.
@@ -133,20 +112,45 @@ def read_labelled(
     """
     documents: dict[str, LabelledDocument] = {}
     paths = [paths] if isinstance(paths, str) else list(paths)
+    num_failed = 0
     for path in paths:
-        for file in list_sources([path], options or {}, key="data.path"):
-            directory, name = posixpath.split(file.path)
-            url = Storage(path, options or {}).filesystem.unstrip_protocol(directory)
-            for where, document in _read_file(Storage(url, options or {}), name, file.path):
+        for storage, name, shown in _list_files(path, options or {}):
+            for where, document, failed in _read_file(storage, name, shown):
                 if document.id in documents:
                     raise DataError(f"{where}: id {document.id!r} was there before")
-                documents[document.id] = document
+                num_failed += failed
+                if not failed:
+                    documents[document.id] = document
+    if num_failed:
+        logger.info("%d labelled documents are passed over: they failed a filter", num_failed)
     if not documents:
-        raise DataError(f"labels {', '.join(paths)} hold no record")
+        passed = f" that passes its filters ({num_failed} fail)" if num_failed else ""
+        raise DataError(f"labels {', '.join(paths)} hold no record{passed}")
     return list(documents.values())
 
 
-def _read_file(storage: Storage, name: str, path: str) -> Iterator[tuple[str, LabelledDocument]]:
+def _list_files(path: str, options: dict[str, Any]) -> Iterator[tuple[Storage, str, str]]:
+    """Where each file of a path is, its name there, and how messages call it."""
+    place = Storage(path, options)
+    try:
+        manifest = json.loads(place.get("manifest.json"))
+        entries = [entry["data"]["name"] for entry in manifest["splits"] if entry["data"]]
+    except (FileNotFoundError, NotADirectoryError):
+        for file in list_sources([path], options, key="data.path"):
+            directory, name = posixpath.split(file.path)
+            url = place.filesystem.unstrip_protocol(directory)
+            yield Storage(url, options), name, file.path
+        return
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"labels {path}: manifest.json is of no moos run: {error}") from error
+    for name in entries:
+        yield place, name, f"{path.rstrip('/')}/{name}"
+
+
+def _read_file(
+    storage: Storage, name: str, path: str
+) -> Iterator[tuple[str, LabelledDocument, bool]]:
+    """Each document with the place that names it, and whether it failed a filter."""
     try:
         data = storage.get(name)
         if path.endswith(".parquet"):
@@ -158,7 +162,7 @@ def _read_file(storage: Storage, name: str, path: str) -> Iterator[tuple[str, La
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             where = f"{path}, line {number}"
-            yield where, _parse_record(line, where)
+            yield where, _parse_record(line, where), False
 
 
 def labelled_table(documents: Sequence[LabelledDocument]) -> pa.Table:
@@ -173,7 +177,7 @@ def labelled_table(documents: Sequence[LabelledDocument]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocument]]:
+def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocument, bool]]:
     try:
         table = pq.read_table(pa.BufferReader(data))
         missing = [name for name in ("id", "text", "words") if name not in table.column_names]
@@ -184,7 +188,7 @@ def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocumen
         raise DataError(f"labels {path} cannot be read: {error}") from error
     for number, row in enumerate(rows):
         where = f"{path}, row {number}, id {row['id']!r}"
-        yield where, _parse_row(row, where)
+        yield where, _parse_row(row, where), bool(row.get("failed_filters"))
 
 
 def _parse_row(row: dict[str, Any], where: str) -> LabelledDocument:
@@ -215,6 +219,7 @@ def _parse_row(row: dict[str, Any], where: str) -> LabelledDocument:
         starts=bounds[:, 0].astype(np.int32),
         ends=bounds[:, 1].astype(np.int32),
         labels=_parse_labels([word["label"] for word in words], len(words), where),
+        split=row.get("split"),
     )
 
 
@@ -259,51 +264,42 @@ def _parse_labels(soft: Any, num_words: int, where: str) -> NDArray[np.float32]:
 
 
 def split_documents(
-    documents: Sequence[LabelledDocument], *, validation_share: float, seed: int
+    documents: Sequence[LabelledDocument], *, validation_share: float | None, seed: int
 ) -> tuple[list[LabelledDocument], list[LabelledDocument]]:
     """Training and validation documents, each in the order given.
 
     Which side a document falls on depends on its name and the seed alone: not on the order, nor on
     the other documents. So the share is met on average, and a grown file keeps its split.
+
+    Args:
+        documents: What to split.
+        validation_share: Share to hold out; None: as the labels themselves say, or 0.2 where none
+            of them does.
+        seed: Another seed holds out others; of no effect where the labels say.
+
+    Raises:
+        DataError: Only some of the labels say.
     """
+    if validation_share is None and (said := {document.split for document in documents}) != {None}:
+        if not said <= {"train", "validation"}:
+            raise DataError(
+                f"the labels' column split holds {sorted(map(str, said))}, where only train and "
+                "validation may stand; set training.validation_share to split anew"
+            )
+        return (
+            [document for document in documents if document.split == "train"],
+            [document for document in documents if document.split == "validation"],
+        )
+    validation_share = 0.2 if validation_share is None else validation_share
     training: list[LabelledDocument] = []
     validation: list[LabelledDocument] = []
     for document in documents:
-        digest = hashlib.sha256(f"{seed}\0{document.document}".encode()).digest()
-        held_out = int.from_bytes(digest[:8], "big") < validation_share * 2**64
+        held_out = is_held_out(document.document, validation_share, seed)
         (validation if held_out else training).append(document)
     return training, validation
 
 
-def label_words(document: LabelledDocument, words: Words) -> NDArray[np.float32]:
-    """The label of each moos word: that of the first white-space word it overlaps, shape (W,).
-
-    A moos word is never wider, but may be narrower: `end.` is two, and both get the one label.
-    """
-    labels = np.full(len(words), np.nan, dtype=np.float32)
-    owner = np.searchsorted(document.ends, words.starts, side="right")
-    overlaps = owner < len(document.ends)
-    overlaps[overlaps] = document.starts[owner[overlaps]] < words.ends[overlaps]
-    labels[overlaps] = document.labels[owner[overlaps]]
-    return labels
-
-
-def prepare_inputs(
-    documents: Sequence[LabelledDocument], tokenizer: TextTokenizer, max_length: int
-) -> list[LabelledInputs]:
-    """Cut documents into words, tokens and windows, the same way as `Compressor` does.
-
-    Args:
-        documents: What to prepare.
-        tokenizer: The encoder's.
-        max_length: Most tokens per window, special tokens included.
-    """
-    prepared = []
-    all_tokens = tokenizer.tokenize([document.text for document in documents])
-    for document, tokens in zip(documents, all_tokens, strict=True):
-        part = prepare_text(document.text, tokens, tokenizer, max_length=max_length)
-        labels = label_words(document, part.words)
-        prepared.append(
-            LabelledInputs(document.id, document.domain, part.inputs, part.token_words, labels)
-        )
-    return prepared
+def is_held_out(document: str, validation_share: float, seed: int) -> bool:
+    """True for the source documents that are held out, by their names alone."""
+    digest = hashlib.sha256(f"{seed}\0{document}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") < validation_share * 2**64

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
 from moos.errors import DataError
-from moos.labels import LabelledDocument, LabelledInputs, prepare_inputs, split_documents
+from moos.labelled_inputs import LabelledInputs, prepare_inputs
+from moos.labels import LabelledDocument, split_documents
 from moos.loss import IGNORE
 from moos.tokens import TextTokenizer
 from moos.training_config import TrainingConfig

@@ -165,6 +165,7 @@ def hash_labels(documents: Sequence[LabelledDocument]) -> str:
                     document.starts.tobytes(),
                     document.ends.tobytes(),
                     document.labels.tobytes(),
+                    *([] if document.split is None else [document.split.encode()]),
                 ]
             )
         ).digest()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from moos.engines.pytorch import plan_micro_batches
-from moos.labels import LabelledInputs
+from moos.labelled_inputs import LabelledInputs
 from moos.loss import PRESERVE_AT, count_labels, sum_cross_entropy, window_similarity
 from moos.model import TokenClassifier
 from moos.ranks import Ranks

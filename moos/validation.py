@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
 from moos.engines.pytorch import plan_micro_batches
-from moos.labels import LabelledInputs
+from moos.labelled_inputs import LabelledInputs
 from moos.loss import PRESERVE_AT, class_similarity
 from moos.model import TokenClassifier
 from moos.outlier import OutlierConstants, reduce_z_scores, score_outliers

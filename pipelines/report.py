@@ -13,6 +13,7 @@ from pipelines.outputs import iterate_rows
 REPORT = "report.html"
 EXAMPLES = 4
 EXAMPLE_CHARS = 1500
+RATE_CAPTION = "rate = kept tokens / all tokens of a document"
 MAX_FILES = 50
 MAX_QUARANTINE_FILES = 20
 
@@ -73,10 +74,10 @@ def build_report(output: Storage, manifest: Mapping[str, Any], text_column: str)
         f"<title>moos run</title><style>{STYLE}</style>"
         f'<h1>Compressed corpus</h1><div class="soft">{_settings(manifest["signature"])}</div>'
         f'<div class="cards">{shown}</div>'
-        f"<h2>Documents by rate</h2>{_histogram(manifest['rate_histogram'])}"
+        f"<h2>Documents by rate</h2>{histogram(manifest['rate_histogram'], RATE_CAPTION)}"
         f"<h2>What was kept</h2>{_examples(output, manifest, text_column)}"
-        f"<h2>Files</h2>{_files(manifest)}"
-        f"<h2>Quarantine</h2>{_quarantine(output, manifest)}</html>\n"
+        f"<h2>Files</h2>{files_table(manifest)}"
+        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}</html>\n"
     )
 
 
@@ -106,8 +107,8 @@ def _settings(signature: Mapping[str, Any]) -> str:
     )
 
 
-def _histogram(bins: Sequence[int]) -> str:
-    """Documents by rate, as bars; each says its numbers on hover."""
+def histogram(bins: Sequence[int], caption: str) -> str:
+    """Counts in equal bins over [0, 1], as bars; each says its numbers on hover."""
     height, width, gap = 120, 28, 4
     tallest = max([*bins, 1])
     bars = []
@@ -127,8 +128,8 @@ def _histogram(bins: Sequence[int]) -> str:
     bars.append(f'<text x="{total - 16}" y="{height + 28}">1.0</text>')
     return (
         f'<figure><svg width="{total + 12}" height="{height + 34}" role="img" '
-        f'aria-label="documents by rate">{"".join(bars)}</svg>'
-        "<figcaption>rate = kept tokens / all tokens of a document</figcaption></figure>"
+        f'aria-label="{html.escape(caption)}">{"".join(bars)}</svg>'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 
 
@@ -162,7 +163,8 @@ def _examples(output: Storage, manifest: Mapping[str, Any], text_column: str) ->
     return "".join(parts) or '<p class="soft">No document.</p>'
 
 
-def _files(manifest: Mapping[str, Any]) -> str:
+def files_table(manifest: Mapping[str, Any]) -> str:
+    """Input files with their splits, documents and quarantined records."""
     documents: dict[str, int] = defaultdict(int)
     quarantined: dict[str, int] = defaultdict(int)
     splits: dict[str, int] = defaultdict(int)
@@ -184,7 +186,7 @@ def _files(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _quarantine(output: Storage, manifest: Mapping[str, Any]) -> str:
+def quarantine_table(output: Storage, manifest: Mapping[str, Any]) -> str:
     """Reasons by number, from the first quarantine files."""
     parts = [entry["quarantine"] for entry in manifest["splits"] if entry["quarantine"] is not None]
     reasons: Counter[str] = Counter()

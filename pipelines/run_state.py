@@ -8,8 +8,10 @@
 * `plan.parquet`: the splits of the latest plan
 * `done/<signature>/<split>.json`: written last for each split; names the objects that count
 * `attempts/<signature>/<split>-<stage>.json`: which drivers' processes have begun on a split
-* `scored/<signature>/<split>.json`, `scores/`: the first pass of a corpus rate
+* `scored/<signature>/<split>.json`, `scores/`: the first of two passes
 * `threshold.json`: the corpus's threshold, settled by the first run that scored all it planned
+* `bounds.json`: what a labelling run's filters come to, likewise
+* `answers/`: answers of a labelling run's endpoint
 * `lease.json`: who works on this output now
 * `events.jsonl`: when runs on this output began and how they ended
 """

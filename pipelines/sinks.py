@@ -30,7 +30,7 @@ RATE_BINS = 20
 class Sink(Protocol):
     """Gathers a split's groups in order, then writes what they come to."""
 
-    counts: SplitCounts
+    counts: Any
 
     def add(self, group: Group[Any]) -> None:
         """Take a group; nothing of it where this raises."""

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 1.0  # before the second try; doubles with every further one
 LONGEST_WAIT_S = 60.0  # also where the endpoint asks for more
+PROGRESS_EVERY_S = 2.0
 EXCERPT_CHARS = 200  # of an error's body, in messages
 # In a URL's query; what belongs there is shorter, such as `api-version=2024-10-21`.
 _SECRET = re.compile(r"(^|&)[^=&]*(key|token|secret|sig|pass|auth|cred)|[^=&]{20}", re.IGNORECASE)
@@ -125,8 +126,16 @@ class EndpointTeacher:
         cache: AnswerCache,
         *,
         sleep: Callable[[float], object] | None = None,
+        on_progress: Callable[[], None] | None = None,
     ) -> None:
         """Read the key; nothing is sent yet. By default, waits end when the run is stopped.
+
+        Args:
+            config: The teacher.
+            prompt: What it is told.
+            cache: Its answers so far.
+            sleep: Waits between tries.
+            on_progress: Called every few seconds, in the caller's thread, while requests are out.
 
         Raises:
             ConfigError: The environment variable of the key holds none.
@@ -135,6 +144,7 @@ class EndpointTeacher:
         self._prompt = prompt
         self._cache = cache
         self._sleep = sleep
+        self._on_progress = on_progress or (lambda: None)
         parts = urlsplit(config.url)
         self._url = urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/chat/completions"))
         self._key = _read_key(config.api_key_env)
@@ -182,7 +192,8 @@ class EndpointTeacher:
                 yield index, _join([chunk.result() for chunk in opened.pop(index)])
             if not opened and not asked:
                 return
-            wait(asked.values(), return_when=FIRST_COMPLETED)
+            wait(asked.values(), timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
+            self._on_progress()  # a request that hangs has its own time limit
             for key in [key for key, answer in asked.items() if answer.done()]:
                 asked.pop(key).result()  # what stops the run is raised here, at once
 

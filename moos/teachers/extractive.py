@@ -14,7 +14,7 @@ candidates that begin with the same token, the earliest takes it.
 Shapes: B rows, T tokens, C candidates, D hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moos.errors import ModelError
 from moos.teachers.prompts import Prompt
+from moos.teachers.rules import Rules
 from moos.teachers.shared_prefix import ATTENTION, SharedPrefixCache
 
 _MARK = "\u241fTEXT\u241f"
@@ -44,34 +45,6 @@ class ExtractiveLabels:
 
     keep: NDArray[np.bool_]
     labels: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds a teacher to its task.
-
-    A model that has copied a stretch goes on copying. So the log odds that a word must have to be
-    kept, the bar, rise with every kept word and fall with every dropped one: this draws the share
-    of kept words towards one rate, and labels are the odds against the bar.
-
-    Attributes:
-        skip: Most words that may be dropped in a row.
-        rate: Share of kept words at which the bar stays where it is.
-        gain: Log odds that a kept word adds at rate 0; 0 holds the bar at even odds.
-        lowest: Least log odds of the bar.
-        highest: Most.
-    """
-
-    skip: int = 14
-    rate: float = 0.5
-    gain: float = 0.1
-    lowest: float = -1.0
-    highest: float = 4.0
-
-    def move_bar(self, bar: float, keep: bool) -> float:
-        """The bar after a word."""
-        moved = bar + self.gain * ((1.0 if keep else 0.0) - self.rate)
-        return min(max(moved, self.lowest), self.highest)
 
 
 @dataclass(slots=True)
@@ -144,12 +117,14 @@ class ExtractiveTeacher:
         *,
         rules: Rules | None = None,
         batch_size: int = 32,
+        on_progress: Callable[[], None] | None = None,
     ) -> None:
         """Compute the prompt's cache; see `load` for the arguments."""
         self._model = model
         self._tokenizer = tokenizer
         self._rules = rules or Rules()
         self._batch_size = batch_size
+        self._on_progress = on_progress or (lambda: None)
         self._device = next(model.parameters()).device
         opening, self._tail = _split_template(tokenizer, prompt)
         self._end = int(tokenizer.eos_token_id)
@@ -169,6 +144,7 @@ class ExtractiveTeacher:
         dtype: str = "float32",
         rules: Rules | None = None,
         batch_size: int = 32,
+        on_progress: Callable[[], None] | None = None,
     ) -> "ExtractiveTeacher":
         """Load a causal language model and its tokenizer.
 
@@ -180,6 +156,7 @@ class ExtractiveTeacher:
             dtype: Name of the torch type to compute in.
             rules: What it is held to; default `Rules()`.
             batch_size: Texts decoded together.
+            on_progress: Called at every step.
 
         Raises:
             ModelError: The model cannot be loaded, or lacks what constrained decoding needs.
@@ -194,7 +171,14 @@ class ExtractiveTeacher:
             raise ModelError(f"teacher {path} cannot be loaded: {error}") from error
         placed: Any = model
         placed = placed.to(device).eval()
-        return cls(placed, tokenizer, prompt, rules=rules, batch_size=batch_size)
+        return cls(
+            placed,
+            tokenizer,
+            prompt,
+            rules=rules,
+            batch_size=batch_size,
+            on_progress=on_progress,
+        )
 
     def label(self, texts: Sequence[Sequence[str]]) -> Iterator[tuple[int, ExtractiveLabels]]:
         """Label texts given as their words; index and labels of each, as they are finished.
@@ -250,6 +234,7 @@ class ExtractiveTeacher:
         parts, hidden = [], []
         lengths = [len(row.prompt) for row in rows]
         for some in _slices(lengths, PREFILL_TOKENS):
+            self._on_progress()
             longest = max(lengths[some])
             parts.append(SharedPrefixCache(self._prefix, len(rows[some]), longest))
             ids_BT = torch.zeros(len(rows[some]), longest, dtype=torch.int64)
@@ -270,6 +255,7 @@ class ExtractiveTeacher:
 
     def _step(self, cache: SharedPrefixCache, rows: list[_Row]) -> torch.Tensor:
         """Feed each row its next token; hidden states (B, D)."""
+        self._on_progress()
         ids, positions = [], []
         for row in rows:
             ids.append(row.pending[0])

@@ -6,7 +6,8 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from moos.errors import ConfigError, DataError
-from moos.labels import label_words, prepare_inputs, read_labelled, split_documents
+from moos.labelled_inputs import label_words, prepare_inputs
+from moos.labels import read_labelled, split_documents
 from moos.tokens import TextTokenizer
 from moos.words import cut_words
 

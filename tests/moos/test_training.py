@@ -13,7 +13,8 @@ from moos import Compressor
 from moos.checkpoint import read_checkpoint
 from moos.config import OutlierConfig, ScoringConfig
 from moos.errors import ConfigError, DataError, ModelError
-from moos.labels import prepare_inputs, read_labelled, split_documents
+from moos.labelled_inputs import prepare_inputs
+from moos.labels import read_labelled, split_documents
 from moos.ranks import Ranks
 from moos.tokens import TextTokenizer
 from moos.training import best_row, check_workers, load_base, run_training

@@ -1,0 +1,56 @@
+"""Label every word of a corpus by a teacher, for `moos train` to learn from.
+
+moos label input.path=pairs.jsonl teacher.kind=pairs teacher.name=gpt-4 output.path=out/labels
+moos label configs/label.local.yaml input.path=docs.jsonl teacher.path=MODEL output.path=out/labels
+moos label configs/label.endpoint.yaml input.path=docs.jsonl teacher.url=http://host:8000/v1 ...
+
+OUT/report.html shows what was labelled; `moos train data.path=OUT` learns from it. Run the same
+command again to resume. Exit codes: 0 complete, 1 incomplete (run again), 2 config or usage, 3
+complete but too many records quarantined, or a damaged file.
+"""
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.cli import config_parser, print_config, read_config, run_reported, set_up_logging
+from pipelines.label_config import LabelConfig
+
+
+def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
+    """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
+    from pipelines.label import describe_label_plan, prepare_label, run_label
+
+    if dry_run:
+        return describe_label_plan(prepare_label(config))
+    # Ray prints what its processes say to stdout; the summary stands there alone.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return run_label(config)
+        finally:
+            if config.executor == "ray" and "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    parser = config_parser("moos label", __doc__ or "")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="plan, check, write nothing but a staged dataset"
+    )
+    options = parser.parse_intermixed_args(argv)
+
+    def job() -> Mapping[str, Any]:
+        config = read_config(LabelConfig, options.arguments)
+        if options.print_config:
+            print_config(config)
+            return {}
+        set_up_logging(options.verbose)
+        return run(config, dry_run=options.dry_run)
+
+    return run_reported(job, resume_hint="\nrun the same command again to resume")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
