@@ -9,13 +9,14 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moos.alignment import PairFigures, align_pair, hard_labels
-from moos.errors import DataError
+from moos.errors import ConfigError, DataError
 from moos.label_config import (
     EndpointTeacherConfig,
     LocalTeacherConfig,
@@ -26,7 +27,7 @@ from moos.label_config import (
 from moos.storage import Storage
 from moos.teachers.answer_cache import AnswerCache, version_of
 from moos.teachers.chunks import cut_chunks
-from moos.teachers.endpoint import EndpointTeacher, TeacherFailure
+from moos.teachers.endpoint import EndpointTeacher, TeacherFailure, read_key
 from moos.teachers.rules import Rules
 
 logger = logging.getLogger(__name__)
@@ -207,6 +208,24 @@ def load_labeller(
     if isinstance(config, EndpointTeacherConfig):
         return EndpointLabeller(config, output, on_progress)
     return LocalLabeller(config, device, on_progress)
+
+
+def check_teacher(config: TeacherConfig) -> None:
+    """Refuse a teacher that cannot work, before anything is loaded or sent.
+
+    Raises:
+        ConfigError: The environment variable of the key holds none, or the model's directory is
+            not there.
+    """
+    if isinstance(config, EndpointTeacherConfig):
+        read_key(config.api_key_env)
+    if isinstance(config, LocalTeacherConfig):
+        is_hub_id = config.path.count("/") <= 1 and not config.path.startswith((".", "/", "~"))
+        if not Path(config.path).is_dir() and not is_hub_id:
+            raise ConfigError(
+                f"teacher.path={config.path!r} names no directory; give that of an "
+                "instruction-tuned causal language model, or a hub id"
+            )
 
 
 def align_answer(text: str, compressed: str, aligner: str) -> WordLabels | DataError:

@@ -22,6 +22,7 @@ from moos.alignment import PairBounds, PairFigures, resolve_bounds
 from moos.errors import ConfigError, MoosError
 from moos.label_config import EndpointTeacherConfig, LocalTeacherConfig, to_prompt
 from moos.labelled_rows import LabelSums, read_figures
+from moos.labelling import check_teacher
 from moos.records import is_text_type
 from moos.schema import EXTRA_JSON
 from moos.splits import InputSplit
@@ -70,6 +71,7 @@ def prepare_label(config: LabelConfig) -> PreparedLabelling:
         config.output.path, config.output.storage_options, retries=config.output.retries
     )
     state = RunState(output, sign_label(config))
+    check_teacher(config.teacher)
     check_places(config.input, output)
     state.check_owner()
     stage_dataset(config.input)
@@ -165,7 +167,10 @@ def run_label(config: LabelConfig) -> dict[str, Any]:
     """
     began = time.monotonic()
     run = prepare_label(config)
-    resources = reserve_resources(config, beside_tasks=False) if run.todo else None
+    resources = None
+    if run.todo:
+        sized = config.model_copy(update={"pool": config.sized_pool})
+        resources = reserve_resources(sized, beside_tasks=False)
     with Lease(run.output) as lease:
         # Another run may have begun, gone on or ended while this one waited.
         run.state.check_owner()

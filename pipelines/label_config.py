@@ -13,7 +13,7 @@ from moos.label_config import (
     TeacherConfig,
 )
 from moos.teachers.endpoint import LONGEST_WAIT_S
-from pipelines.config import InputConfig, JobConfig, RunOutputConfig
+from pipelines.config import InputConfig, JobConfig, PoolConfig, RunOutputConfig
 
 
 class DatasetConfig(ConfigModel):
@@ -99,6 +99,17 @@ class LabelConfig(JobConfig):
                 "teacher, which can only delete words"
             )
         return self
+
+    @property
+    def sized_pool(self) -> PoolConfig:
+        """The pool with what `auto` means for a teacher that is no model in the replica."""
+        if isinstance(self.teacher, LocalTeacherConfig):
+            return self.pool
+        auto = {"cpus_per_replica": 1.0, "gpus_per_replica": 0.0}
+        if isinstance(self.teacher, EndpointTeacherConfig):
+            auto["replicas"] = 1  # its requests are what is concurrent
+        unset = {name: value for name, value in auto.items() if getattr(self.pool, name) == "auto"}
+        return self.pool.model_copy(update=unset)
 
     @property
     def columns(self) -> dict[str, str]:

@@ -467,3 +467,14 @@ def labelled_jsonl(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "labels.jsonl"
     path.write_text("".join(json.dumps(make_labelled(i, generator)) + "\n" for i in range(40)))
     return path
+
+
+@pytest.fixture(scope="session")
+def teacher_directory(tmp_path_factory):
+    """A tiny causal language model on disk, as `teacher.path` takes it."""
+    from tests.tiny_teacher import make_model, make_tokenizer
+
+    path = tmp_path_factory.mktemp("teacher")
+    make_model("sdpa").save_pretrained(path)
+    make_tokenizer().save_pretrained(path)
+    return path

@@ -147,7 +147,7 @@ class EndpointTeacher:
         self._on_progress = on_progress or (lambda: None)
         parts = urlsplit(config.url)
         self._url = urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/chat/completions"))
-        self._key = _read_key(config.api_key_env)
+        self._key = read_key(config.api_key_env)
         self._opener = build_opener(_NoRedirects)
         self._version = version_of(prompt)
         self._settings = config.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
@@ -280,7 +280,12 @@ def read_retry_after(value: str | None) -> float | None:
         return None
 
 
-def _read_key(name: str | None) -> str | None:
+def read_key(name: str | None) -> str | None:
+    """The key that an environment variable holds; None without a name.
+
+    Raises:
+        ConfigError: It holds none.
+    """
     key = None if name is None else os.environ.get(name, "").strip()
     if key is not None and not re.fullmatch("[!-~]+", key):
         raise ConfigError(f"api_key_env: the environment variable {name} is not set to a key")
