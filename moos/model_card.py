@@ -7,15 +7,14 @@ from moos.checkpoint import MoosJson
 
 _TEMPLATE = """\
 ---
-license: apache-2.0
-language: en
-library_name: moos
+license: {licence}
+{language}library_name: moos
 pipeline_tag: token-classification
 ---
 
 # A token classifier for text compression
 
-Says of each word of an English text how much it is worth keeping. `moos` reads it with
+Says of each word of a text how much it is worth keeping. `moos` reads it with
 `Compressor.load`; `Compressor.save_pretrained` writes it as plain Hugging Face safetensors.
 
 - Architecture: {architecture}, labels `discard` and `preserve`. Matrices are stored as int8 with
@@ -67,11 +66,10 @@ Settings of the run: {config}.
 
 ## Limits
 
-- Uncased and English: text in other scripts becomes unknown tokens, whose scores mean little.
-- The labels imitate one small teacher, which keeps a telegram of the main points. Agreement with it
-  does not show that a reader can still answer questions on the compressed text.
-- Trained on records of about 140 words. Code, tables and logs were not among them.
-"""
+- It imitates its teacher. Agreement with that does not show that a reader can still answer
+  questions on the compressed text.
+- Other kinds of text than those above, and other languages, were not among what it learnt from.
+{limits}"""
 
 
 def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
@@ -79,7 +77,12 @@ def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
     training, metrics = moos.training, moos.metrics
     by_alpha: dict[str, dict[str, float]] = metrics["auc_by_alpha"]
     alphas = list(next(iter(by_alpha.values())))
+    about = training.get("card", {})
+    language = about.get("language")
     card = _TEMPLATE.format(
+        licence=about.get("licence", "other"),
+        language=f"language: {language}\n" if language else "",
+        limits="".join(f"- {limit}\n" for limit in about.get("limits", ())),
         architecture=architecture,
         base=training["base"],
         beta=moos.beta,

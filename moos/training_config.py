@@ -12,6 +12,19 @@ Count = Annotated[int, Field(ge=1)]
 Metric = Literal["auc", "f1", "loss"]
 
 
+class CardConfig(ConfigModel):
+    """What a model card says that no run can know."""
+
+    licence: str = "other"
+    """Licence of the checkpoint, as the hub names it: base and labels decide."""
+
+    language: str | None = None
+    """Language of the texts, as an ISO 639-1 code; null: not stated."""
+
+    limits: tuple[str, ...] = ()
+    """What the checkpoint is not good for, one sentence or two each."""
+
+
 class TrainingConfig(ConfigModel):
     """How a checkpoint is trained from a base encoder and labelled documents."""
 
@@ -22,8 +35,11 @@ class TrainingConfig(ConfigModel):
     base_name: str
     """What the model card calls the base, with its licence."""
 
-    labels_note: str
-    """How the labels were made, for the model card: by which teacher, under which licence."""
+    labels_note: str | None = None
+    """How the labels were made, for the model card; null: what their column `teacher` says."""
+
+    card: CardConfig = CardConfig()
+    """What else the model card says."""
 
     beta: NotNegative = 0.1
     """Weight of the inter-class similarity term in the loss; 0 trains the plain classifier."""

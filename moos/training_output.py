@@ -133,15 +133,21 @@ def describe_training(
     return {
         "base": config.base_name,
         "base_sha256": hash_base(config.base),
-        "labels": config.labels_note,
+        "labels": config.labels_note or _name_teachers(documents),
+        "card": config.card.model_dump(mode="json"),
         "labels_sha256": hash_labels(documents),
         "sources": [rows[key] for key in sorted(rows)],
         "num_training_documents": len(data.training),
         "num_validation_documents": len(data.validation),
         "num_training_words": words[0],
         "num_validation_words": words[1],
-        "config": config.model_dump(exclude={"base", "base_name", "labels_note"}),
+        "config": config.model_dump(exclude={"base", "base_name", "labels_note", "card"}),
     }
+
+
+def _name_teachers(documents: Sequence[LabelledDocument]) -> str:
+    teachers = sorted({document.teacher for document in documents})
+    return f"by {'; '.join(teachers[:5])}{' and others' if len(teachers) > 5 else ''}"
 
 
 def hash_base(base: str) -> str:

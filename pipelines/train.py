@@ -54,6 +54,7 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
     began = time.monotonic()
     # Ray Train's cleaner says so once a second where Ray runs without its dashboard.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Failed to query Ray Train Controller")
+    config = resolve_paths(config)
     check_workers(config.training, config.workers.num_workers)
     documents, data = _prepare(config)
     output = Storage(
@@ -80,6 +81,19 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def resolve_paths(config: TrainConfig) -> TrainConfig:
+    """The config with absolute local paths: Ray Train's workers run in another directory."""
+    base, place = Path(config.training.base), config.output.path
+    training = {"base": str(base.resolve()) if base.exists() else config.training.base}
+    output = {"path": place if "://" in place else str(Path(place).resolve())}
+    return config.model_copy(
+        update={
+            "training": config.training.model_copy(update=training),
+            "output": config.output.model_copy(update=output),
+        }
+    )
+
+
 def check_output(output: Storage) -> None:
     """Refuse to write among things that no training run wrote.
 
@@ -104,7 +118,9 @@ def _prepare(config: TrainConfig) -> tuple[list[LabelledDocument], TrainingData]
 
 def name_run(config: TrainConfig, documents: Sequence[LabelledDocument]) -> str:
     """The run's name: equal for what trains the same, wherever it is and on how many workers."""
-    recipe = config.training.model_dump(mode="json", exclude={"base", "threads"})
+    recipe = config.training.model_dump(
+        mode="json", exclude={"base", "base_name", "labels_note", "card", "threads"}
+    )
     parts = [recipe, hash_labels(documents), hash_base(config.training.base)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -11,6 +11,7 @@ from moos.config import load_config
 from moos.schema import annotation_schema
 from pipelines.config import CompressConfig
 from pipelines.config_reference import build_reference
+from pipelines.label_config import LabelConfig
 from pipelines.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,8 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 def test_every_config_loads(path):
     if path.name.startswith("train."):
         load_config(TrainConfig, path)
+    elif path.name.startswith("label."):
+        load_config(LabelConfig, path)
     else:
         load_config(CompressConfig, path, ["input.path=docs", "output.path=out"])
 
@@ -46,7 +49,7 @@ def test_every_file_that_the_readme_names_exists():
 def test_every_command_that_the_readme_names_exists():
     named = set(re.findall(r"\bmoos (\w+) (?:configs|input|output|out|OUTPUT|checkpoint)", README))
     assert named <= set(COMMANDS)
-    assert "train" in named
+    assert {"label", "train"} <= named
     modules = set(re.findall(r"python -m jobs\.(\w+)", README))
     assert modules <= set(COMMANDS)
 

@@ -375,8 +375,14 @@ def test_a_local_teacher_only_deletes(teacher_directory, write_jsonl, documents,
             ),
             "document_limits.timeout_s=30 must exceed 60 s",
         ),
-        ((*PAIRS, "teacher.compressed_column=absent"), "teacher.compressed_column='absent' is none of"),
-        ((*PAIRS, "input.domain_column=absent"), "input.domain_column='absent' is none of .*: .*text"),
+        (
+            (*PAIRS, "teacher.compressed_column=absent"),
+            "teacher.compressed_column='absent' is none of",
+        ),
+        (
+            (*PAIRS, "input.domain_column=absent"),
+            "input.domain_column='absent' is none of .*: .*text",
+        ),
         ((*PAIRS, "teacher.compressed_column=number"), "is int64; it must hold strings"),
         (("teacher.kind=local", "teacher.path=./no-model"), "teacher.path='./no-model' names no"),
         (
