@@ -16,8 +16,8 @@ from typing import Any
 from jobs.cli import run_reported, set_up_logging
 from moos.errors import ConfigError
 
-Shown = tuple[str, str, list[tuple[int, int]], int, int]
-"""Title, original text, kept spans, tokens, kept tokens."""
+Shown = tuple[str, str, list[tuple[int, int]], int, int, str]
+"""Title, original text, kept spans, how many tokens or words there are and were kept, and which."""
 
 
 def read_output(path: str, wanted_id: str | None) -> Shown:
@@ -31,8 +31,9 @@ def read_output(path: str, wanted_id: str | None) -> Shown:
 
     output = Storage(path)
     manifest = read_manifest(output)
-    text_column = manifest["signature"]["input.text_column"]
-    id_column = manifest["signature"]["input.id_column"]
+    is_labelled = manifest["signature"].get("job") == "label"
+    text_column = "text" if is_labelled else manifest["signature"]["input.text_column"]
+    id_column = "id" if is_labelled else manifest["signature"]["input.id_column"]
     if wanted_id is not None and id_column is None:
         raise ConfigError("--id needs a run made with input.id_column set")
     for entry in manifest["splits"]:
@@ -41,11 +42,27 @@ def read_output(path: str, wanted_id: str | None) -> Shown:
         name = entry["data"]["name"]
         for number, row in enumerate(iterate_rows(name, output.get(name))):
             if wanted_id is None or str(row[id_column]) == wanted_id:
-                spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
                 title = f"{name} row {number}"
+                if is_labelled:
+                    words = row["words"]
+                    kept = [(w["start"], w["end"]) for w in words if (w["label"] or 0.0) >= 0.5]
+                    spans = _join_words(row["text"], kept)
+                    return title, row["text"], spans, len(words), len(kept), "words"
+                spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
                 counts = (row["num_tokens"], row["num_kept_tokens"])
-                return title, row[text_column], spans, *counts
+                return title, row[text_column], spans, *counts, "tokens"
     raise ConfigError(f"{path} holds no document with id {wanted_id!r}")
+
+
+def _join_words(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges of words, those with nothing but white space between them as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and not text[joined[-1][1] : start].strip():
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def read_text(path: Path, rate: float, checkpoint: str) -> Shown:
@@ -61,7 +78,8 @@ def read_text(path: Path, rate: float, checkpoint: str) -> Shown:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as text: {error}") from error
     document = Compressor.load(checkpoint).compress(text, rate=rate)
-    return str(path), text, document.spans, document.num_tokens, document.num_kept_tokens
+    counts = (document.num_tokens, document.num_kept_tokens)
+    return str(path), text, document.spans, *counts, "tokens"
 
 
 def print_colour(shown: Shown, limit: int) -> None:
@@ -71,10 +89,10 @@ def print_colour(shown: Shown, limit: int) -> None:
 
     from moos.rendering import render, split_kept
 
-    title, text, spans, tokens, kept = shown
+    title, text, spans, tokens, kept, unit = shown
     console = Console(highlight=False)
     rate = kept / tokens if tokens else 1.0
-    console.print(Text(f"{title}: {kept:,} of {tokens:,} tokens kept, rate {rate:.3f}", "cyan"))
+    console.print(Text(f"{title}: {kept:,} of {tokens:,} {unit} kept, rate {rate:.3f}", "cyan"))
     if not console.is_terminal:
         shown_spans = [(a, min(b, limit)) for a, b in spans if a < limit]
         print(f"before:\n{text[:limit]}\n\nafter:\n{render(text, shown_spans)}\n")
@@ -94,11 +112,11 @@ def write_html(shown: Shown, path: Path) -> None:
     """The same as a page."""
     from pipelines.report import STYLE, document_html
 
-    title, text, spans, tokens, kept = shown
+    title, text, spans, tokens, kept, unit = shown
     path.write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p class="soft">{kept:,} of {tokens:,} tokens kept</p>'
+        f'<p class="soft">{kept:,} of {tokens:,} {unit} kept</p>'
         f"{document_html(text, spans)}</html>",
         encoding="utf-8",
     )

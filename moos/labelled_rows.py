@@ -20,11 +20,11 @@ HISTOGRAMS = ("label", "keep_rate", "variation_rate", "alignment_gap")
 FIGURES = (
     ("num_words", pa.int32()),
     ("num_compressed_words", pa.int32()),
-    ("keep_rate", pa.float32()),
-    ("variation_rate", pa.float32()),
-    ("matching_rate", pa.float32()),
-    ("hitting_rate", pa.float32()),
-    ("alignment_gap", pa.float32()),
+    ("keep_rate", pa.float64()),
+    ("variation_rate", pa.float64()),
+    ("matching_rate", pa.float64()),
+    ("hitting_rate", pa.float64()),
+    ("alignment_gap", pa.float64()),
 )
 
 UNFILTERED_SCHEMA = pa.schema(

@@ -1,5 +1,6 @@
 """What verification saw."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_SHOWN = 100
@@ -14,11 +15,15 @@ class Findings:
     num_broken: int = 0
     documents: int = 0
     quarantined: int = 0
-    tokens: int = 0
-    kept_tokens: int = 0
+    sums: dict[str, int] = field(default_factory=dict)
     files: int = 0
     splits_checked_against_source: int = 0
     splits_without_source: int = 0
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add what a row counts for to the sums."""
+        for name, value in counts.items():
+            self.sums[name] = self.sums.get(name, 0) + value
 
     def breach(self, where: str, what: str) -> None:
         """Note a broken promise."""

@@ -1,9 +1,10 @@
 """Checks an output against its own promises, without a model.
 
-For every file that the manifest names: its hash and row count; for every row: spans sorted,
-disjoint and in range, `render` equal to `compressed_text`, and counts, budget, protection and
-kept words as the run's own tokenizer and settings give them. Where the input is still as it was
-planned: every record exactly once and every column unchanged.
+For every file that the manifest names: its hash and row count. For every row of a compressed
+corpus: spans sorted, disjoint and in range, `render` equal to `compressed_text`, and counts,
+budget, protection and kept words as the run's own tokenizer and settings give them. For every
+labelled row: words, labels, split and filters as text, compression and settings give them. Where
+the input is still as it was planned: every record exactly once and every column unchanged.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from pipelines.run_state import (
     named_objects,
     read_plan,
 )
+from pipelines.verify_labels import LabelChecker
 from pipelines.verify_row import RowChecker
 from pipelines.verify_source import SourceChecker
 
@@ -38,14 +40,15 @@ def verify_output(path: str, options: dict[str, Any] | None = None) -> Findings:
     output = Storage(path, options)
     manifest = read_manifest(output)
     findings = Findings()
-    checker = RowChecker(manifest, output)
+    is_labelled = manifest["signature"].get("job") == "label"
+    checker = LabelChecker(manifest) if is_labelled else RowChecker(manifest, output)
     plan = {split.id: split for split in read_plan(output)}
     _check_plan(plan, manifest, findings)
     _check_listing(output, manifest, findings)
-    source = SourceChecker(output, manifest["signature"])
+    source = SourceChecker(output, manifest["signature"], text_only=is_labelled)
     for entry in manifest["splits"]:
         _check_split(output, entry, checker, source, plan.get(entry["split"]), findings)
-    _check_totals(manifest, findings)
+    _check_totals(manifest, checker, findings)
     return findings
 
 
@@ -73,13 +76,15 @@ def _check_listing(output: Storage, manifest: Mapping[str, Any], findings: Findi
                 findings.breach(f"{directory}/{name}", "the manifest does not name this file")
 
 
-def _check_totals(manifest: Mapping[str, Any], findings: Findings) -> None:
-    totals = manifest["totals"]
-    for name in ("documents", "quarantined", "tokens", "kept_tokens"):
-        if totals[name] != getattr(findings, name):
+def _check_totals(
+    manifest: Mapping[str, Any], checker: RowChecker | LabelChecker, findings: Findings
+) -> None:
+    sums = {name: findings.sums.get(name, 0) for name in checker.sums}
+    found = {"documents": findings.documents, "quarantined": findings.quarantined, **sums}
+    for name, value in found.items():
+        if manifest["totals"][name] != value:
             findings.breach(
-                "manifest.json",
-                f"totals.{name} is {totals[name]}, files hold {getattr(findings, name)}",
+                "manifest.json", f"totals.{name} is {manifest['totals'][name]}, files hold {value}"
             )
 
 
@@ -98,7 +103,7 @@ def _read_object(output: Storage, part: Mapping[str, Any], findings: Findings) -
 def _check_split(
     output: Storage,
     entry: Mapping[str, Any],
-    checker: RowChecker,
+    checker: RowChecker | LabelChecker,
     source: SourceChecker,
     split: InputSplit | None,
     findings: Findings,
@@ -113,8 +118,7 @@ def _check_split(
                 for problem in checker.check(row):
                     findings.breach(f"{name} row {num_rows}", problem)
                 num_rows += 1
-                findings.tokens += row["num_tokens"]
-                findings.kept_tokens += row["num_kept_tokens"]
+                findings.count(checker.count(row))
             stored.append(form)
     if num_rows != entry["documents"]:
         findings.breach(

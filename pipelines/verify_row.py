@@ -22,6 +22,8 @@ from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER
 class RowChecker:
     """Checks one row's promises with the run's own settings."""
 
+    sums = ("tokens", "kept_tokens")
+
     def __init__(self, manifest: Mapping[str, Any], output: Storage) -> None:
         """Prepare the selection's expressions and the tokenizers that counted."""
         signature = manifest["signature"]
@@ -39,6 +41,10 @@ class RowChecker:
             reader,
             corpus=None if corpus is None else CorpusThreshold.from_json(corpus),
         )
+
+    def count(self, row: Mapping[str, Any]) -> dict[str, int]:
+        """What a row adds to the totals."""
+        return {"tokens": row["num_tokens"], "kept_tokens": row["num_kept_tokens"]}
 
     def check(self, row: Mapping[str, Any]) -> Iterator[str]:
         """Every promise that the row breaks."""

@@ -8,6 +8,7 @@ import yaml
 
 from moos.pieces import RunReader
 from moos.records import RecordParser
+from moos.schema import RESERVED_COLUMNS
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
 from pipelines.commit import append_keys, json_lines
@@ -18,8 +19,16 @@ from pipelines.run_state import CONFIG, SCHEMA
 class SourceChecker:
     """Compares a split's rows with the records of its source, where that is still as planned."""
 
-    def __init__(self, output: Storage, signature: Mapping[str, Any]) -> None:
-        """Prepare a reader like the run's."""
+    def __init__(
+        self, output: Storage, signature: Mapping[str, Any], *, text_only: bool = False
+    ) -> None:
+        """Prepare a reader like the run's.
+
+        Args:
+            output: The output.
+            signature: The run's signature.
+            text_only: Rows hold the source's text alone, in column `text`.
+        """
         settings = yaml.safe_load(output.get(CONFIG))["input"]
         paths = signature["input.path"]
         self._source = Storage(paths[0], settings["storage_options"])
@@ -27,8 +36,12 @@ class SourceChecker:
             signature["input.text_column"],
             signature["input.id_column"],
             signature["input.max_document_chars"],
+            frozenset() if text_only else frozenset(RESERVED_COLUMNS),
         )
         self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))
+        if text_only:
+            self._schema = pa.schema([self._schema.field(self._parser.text_column)])
+        self._names = ["text"] if text_only else self._schema.names
 
     def check(
         self,
@@ -47,7 +60,7 @@ class SourceChecker:
             return
         findings.splits_checked_against_source += 1
         apart = set(quarantined)
-        rows = _Rows(stored, self._schema)
+        rows = _Rows(stored, self._names)
         seen: set[int] = set()
         pieces = RunReader(self._source, [split], self._parser.text_column).read(split)
         for group in map(self._parser.parse, pieces):
@@ -74,10 +87,10 @@ class SourceChecker:
 class _Rows:
     """The rows of a data file, taken from the front."""
 
-    def __init__(self, stored: list[pa.RecordBatch | list[bytes]], schema: pa.Schema) -> None:
-        self._names = schema.names
+    def __init__(self, stored: list[pa.RecordBatch | list[bytes]], names: list[str]) -> None:
+        self._names = names
         batches = [form for form in stored if isinstance(form, pa.RecordBatch)]
-        self._table = pa.Table.from_batches(batches).select(schema.names) if batches else None
+        self._table = pa.Table.from_batches(batches).select(names) if batches else None
         self._lines = [line for form in stored if isinstance(form, list) for line in form]
         self._at = 0
 

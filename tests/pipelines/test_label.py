@@ -1,5 +1,6 @@
 """The labelling job: what it writes, what it refuses, and that it can be stopped anywhere."""
 
+import hashlib
 import json
 import os
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import show
 from moos.config import load_config
 from moos.errors import ConfigError, DataError, MoosError
 from moos.labels import read_labelled, split_documents
@@ -18,6 +21,8 @@ from moos.storage import Storage
 from pipelines.label import prepare_label, run_label
 from pipelines.label_config import LabelConfig
 from pipelines.outputs import read_manifest
+from pipelines.run_state import dump_json
+from pipelines.verify import verify_output
 from pipelines.work import SplitWorker
 from tests.endpoint_server import Answer, chat, serve
 
@@ -26,9 +31,18 @@ PAIRS = ("teacher.kind=pairs", "teacher.name=a hand")
 DEADLINE_S = 120
 
 
-def label(source, output, *overrides):
+def write_labels(source, output, *overrides):
     base = (f"input.path={source}", f"output.path={output}", "executor=local")
     return run_label(load_config(LabelConfig, None, (*base, *overrides)))
+
+
+def label(source, output, *overrides):
+    """Label, and verify what came of it."""
+    summary = write_labels(source, output, *overrides)
+    findings = verify_output(str(output))
+    assert findings.broken == []
+    assert findings.splits_checked_against_source == summary["splits"]
+    return summary
 
 
 def rows_of(output):
@@ -463,3 +477,51 @@ def test_a_dataset_of_lists_is_dealt_out_once(tmp_path, monkeypatch):
         label(tmp_path / "pairs", tmp_path / "other", *settings, "input.dataset.split=test")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         label(tmp_path / "new", tmp_path / "other", *settings)
+
+
+# Looked at afterwards
+
+
+def break_row(output, name, value):
+    """Change one value of the first row, with hash and manifest as if nothing had happened."""
+    manifest = json.loads(Path(output, "manifest.json").read_text())
+    entry = next(entry for entry in manifest["splits"] if entry["data"])
+    path = Path(output, entry["data"]["name"])
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[0][name] = value(rows[0][name])
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    entry["data"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = dump_json(manifest)
+    Path(output, "manifest.json").write_bytes(data)
+    Path(output, "_SUCCESS").write_text(hashlib.sha256(data).hexdigest() + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("words", lambda words: words[1:], "words are not the white-space-separated words"),
+        ("words", lambda words: [{**w, "label": 1.5} for w in words], "outside"),
+        ("words", lambda words: [{**w, "label": 1.0} for w in words], "labels are not those of"),
+        ("split", {"train": "validation", "validation": "train"}.get, "does not give"),
+        ("failed_filters", lambda _: ["keep_rate"], "which its figures do not give"),
+        ("keep_rate", lambda rate: rate / 2, "figures are not those of its alignment"),
+        ("compressed_text", lambda text: f"zz {text}", "figures are not those of its alignment"),
+        ("text", lambda text: f"{text}!", "column 'text' differs from its source"),
+    ],
+)
+def test_verify_finds_a_changed_value(write_jsonl, pairs, tmp_path, name, value, told):
+    source = write_jsonl("pairs.jsonl", pairs(3))
+    label(source, tmp_path / "out", *PAIRS)
+    break_row(tmp_path / "out", name, value)
+    assert told in " ".join(verify_output(str(tmp_path / "out")).broken)
+
+
+def test_show_shows_what_a_teacher_kept(write_jsonl, pairs, tmp_path, capsys):
+    source = write_jsonl("pairs.jsonl", pairs(3))
+    label(source, tmp_path / "out", *PAIRS, "input.id_column=id")
+    assert show.main([str(tmp_path / "out"), "--id", "d1"]) == 0
+    shown = capsys.readouterr().out
+    (row,) = [row for row in rows_of(tmp_path / "out") if row["id"] == "d1"]
+    words = len(row["words"])
+    assert f"{words - -(-words // 3)} of {words} words kept" in shown.replace("\n", " ")
