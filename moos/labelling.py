@@ -7,6 +7,7 @@ with the probability that it is to be kept.
 import logging
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,39 @@ class WordLabels:
     figures: PairFigures
 
 
+@dataclass(slots=True)
+class Labelled:
+    """How far a teacher is with what it was given.
+
+    Attributes:
+        documents: Documents that are labelled.
+        chars: Characters of text that are labelled.
+        words: Words, likewise.
+        kept_words: Those that it keeps.
+    """
+
+    documents: int = 0
+    chars: int = 0
+    words: int = 0
+    kept_words: int = 0
+
+
+Report = Callable[[Labelled], None]
+
+
 class Labeller(Protocol):
     """A teacher, ready to label."""
 
     name: str
 
-    def label(self, inputs: Sequence[TeacherInput]) -> list[WordLabels | DataError]:
+    def label(
+        self, inputs: Sequence[TeacherInput], report: Report | None = None
+    ) -> list[WordLabels | DataError]:
         """Label documents, in their order; why not, where one cannot be labelled.
+
+        Args:
+            inputs: The documents.
+            report: Told how far the teacher is with them, where that may take long.
 
         Raises:
             ModelError: The teacher refuses its task.
@@ -92,7 +119,9 @@ class PairLabeller:
         self._config = config
         self._on_progress = on_progress
 
-    def label(self, inputs: Sequence[TeacherInput]) -> list[WordLabels | DataError]:
+    def label(
+        self, inputs: Sequence[TeacherInput], report: Report | None = None
+    ) -> list[WordLabels | DataError]:
         """Label documents, in their order."""
         return [self._align(document) for document in inputs]
 
@@ -128,8 +157,11 @@ class EndpointLabeller:
         )
         self._teacher = EndpointTeacher(config, prompt, cache, on_progress=on_progress)
 
-    def label(self, inputs: Sequence[TeacherInput]) -> list[WordLabels | DataError]:
+    def label(
+        self, inputs: Sequence[TeacherInput], report: Report | None = None
+    ) -> list[WordLabels | DataError]:
         """Label documents, in their order."""
+        so_far = Labelled()
         texts = [document.text for document in inputs]
         labelled: dict[int, WordLabels | DataError] = {}
         for index, answer in self._teacher.compress(texts):
@@ -137,6 +169,14 @@ class EndpointLabeller:
                 labelled[index] = DataError(answer.reason)
             else:
                 labelled[index] = align_answer(texts[index], answer, self._aligner)
+            item = labelled[index]
+            so_far.documents += 1
+            so_far.chars += len(texts[index])
+            if isinstance(item, WordLabels):
+                so_far.words += len(item.labels)
+                so_far.kept_words += int((item.labels >= 0.5).sum())
+            if report is not None:
+                report(so_far)
         return [labelled[index] for index in range(len(texts))]
 
 
@@ -173,8 +213,11 @@ class LocalLabeller:
             on_progress=on_progress,
         )
 
-    def label(self, inputs: Sequence[TeacherInput]) -> list[WordLabels | DataError]:
+    def label(
+        self, inputs: Sequence[TeacherInput], report: Report | None = None
+    ) -> list[WordLabels | DataError]:
         """Label documents, in their order."""
+        so_far = Labelled()
         spans = [_word_spans(document.text) for document in inputs]
         labels = [np.full(len(part), np.nan, dtype=np.float32) for part in spans]
         kept = [np.zeros(len(part), dtype=np.bool_) for part in spans]
@@ -188,9 +231,17 @@ class LocalLabeller:
             [inputs[index].text[start:end] for start, end in spans[index][words].tolist()]
             for index, words in chunks
         ]
+        left = Counter(index for index, _ in chunks)
         for at, found in self._teacher.label(texts):
             index, words = chunks[at]
             labels[index][words], kept[index][words] = found.labels, found.keep
+            left[index] -= 1
+            so_far.documents += left[index] == 0
+            so_far.chars += sum(map(len, texts[at])) + len(texts[at])
+            so_far.words += len(found.labels)
+            so_far.kept_words += int((found.labels >= 0.5).sum())
+            if report is not None:
+                report(so_far)
         return [
             _extracted(document.text, word_spans, word_labels, keep)
             for document, word_spans, word_labels, keep in zip(

@@ -10,7 +10,14 @@ import pyarrow as pa
 from moos.alignment import PairBounds
 from moos.errors import DataError
 from moos.label_config import LocalTeacherConfig
-from moos.labelling import Labeller, LocalLabeller, TeacherInput, WordLabels, load_labeller
+from moos.labelling import (
+    Labeller,
+    LocalLabeller,
+    Report,
+    TeacherInput,
+    WordLabels,
+    load_labeller,
+)
 from moos.storage import Storage
 from pipelines.job_spec import JobSpec
 from pipelines.label_config import LabelConfig
@@ -89,16 +96,18 @@ class LabelStages:
     Attributes:
         labeller: The teacher; None in a process that only filters.
         num_scored: Documents given to the teacher so far.
+        report: Told how far the teacher is with what it was given last.
     """
 
     labeller: Labeller | None
     num_scored: int = 0
+    report: Report | None = None
 
     def label(self, inputs: Sequence[TeacherInput]) -> list[WordLabels | DataError]:
         """Label documents."""
         assert self.labeller is not None, "a task that labels has a teacher"
         self.num_scored += len(inputs)
-        return self.labeller.label(inputs)
+        return self.labeller.label(inputs, self.report)
 
     def probe(self) -> None:
         """Label a harmless text; raises where that fails."""

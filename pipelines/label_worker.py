@@ -1,7 +1,7 @@
 """The labelling job's worker: documents with their pairs to the teacher, its labels to rows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 
 from moos.errors import DataError
 from moos.labelled_rows import UNFILTERED_SCHEMA
-from moos.labelling import TeacherInput, WordLabels
+from moos.labelling import Labelled, TeacherInput, WordLabels
 from moos.pieces import RawPiece
 from moos.splits import InputSplit
 from moos.tokens import check_text
 from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback
 from pipelines.groups import Group, advance, begin_group
-from pipelines.label_sink import LabelSink, commit_rows
+from pipelines.label_sink import LabelCounts, LabelSink, commit_rows
 from pipelines.label_spec import LabelSpec
 from pipelines.sinks import Sink
 from pipelines.work import SplitWorker, load_parts
@@ -59,6 +59,7 @@ class LabelWorker(SplitWorker):
     ) -> dict[str, Any]:
         """Label and commit a split, or filter what is labelled of it; its record."""
         if self.spec.task == "label":
+            self.stages.report = _Relay(split.id, report)
             # The base's name is given: `super()` needs a cell that slotted dataclasses lose.
             return SplitWorker.work(self, split, report, pieces)
         with self._begun(split, "work"):
@@ -124,6 +125,31 @@ class LabelWorker(SplitWorker):
             self.state.write_scored(record)
         else:
             self.state.write_done(record)
+
+
+class _Relay:
+    """Tells how far a split is while its teacher is at a group: a group may take many minutes."""
+
+    def __init__(self, split_id: str, report: ProgressCallback) -> None:
+        self._split_id = split_id
+        self._report = report
+        self._done = Labelled()
+        self._last = Labelled()
+
+    def __call__(self, so_far: Labelled) -> None:
+        now = replace(so_far)
+        if now.chars < self._last.chars:  # the next group
+            self._done = _sum(self._done, self._last)
+        self._last = now
+        total = _sum(self._done, now)
+        counts = {**asdict(LabelCounts()), **asdict(total), "input_bytes": total.chars}
+        self._report(self._split_id, counts)
+
+
+def _sum(a: Labelled, b: Labelled) -> Labelled:
+    return Labelled(
+        a.documents + b.documents, a.chars + b.chars, a.words + b.words, a.kept_words + b.kept_words
+    )
 
 
 def _check_compressed(compressed: Any, column: str) -> str:

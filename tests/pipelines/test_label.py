@@ -21,6 +21,7 @@ from moos.storage import Storage
 from pipelines.label import prepare_label, run_label
 from pipelines.label_config import LabelConfig
 from pipelines.outputs import read_manifest
+from pipelines.progress import ProgressReport
 from pipelines.run_state import dump_json
 from pipelines.verify import verify_output
 from pipelines.work import SplitWorker
@@ -362,6 +363,27 @@ def test_a_local_teacher_only_deletes(teacher_directory, write_jsonl, documents,
     assert again["splits"] > 1
     for row, other in zip(rows, rows_of(tmp_path / "again"), strict=True):
         assert row["compressed_text"] == other["compressed_text"]
+
+
+def test_a_teacher_tells_how_far_it_is_within_a_split(
+    teacher_directory, write_jsonl, documents, tmp_path, monkeypatch
+):
+    told = []
+    update = ProgressReport.update
+    monkeypatch.setattr(
+        ProgressReport,
+        "update",
+        lambda self, split, counts: (told.append(dict(counts)), update(self, split, counts)),
+    )
+    source = write_jsonl("docs.jsonl", documents(12))
+    local = ("teacher.kind=local", f"teacher.path={teacher_directory}", "teacher.dtype=float32")
+    summary = label(source, tmp_path / "out", *local, "teacher.batch_size=2")
+    words = [counts["words"] for counts in told]
+    assert summary["splits"] == 1
+    assert len(set(words)) >= 6
+    assert words == sorted(words)
+    assert words[-1] == summary["words"]
+    assert [counts["documents"] for counts in told][-1] == 12
 
 
 # What is refused
