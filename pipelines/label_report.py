@@ -20,6 +20,7 @@ LABEL_STYLE = """
   background: color-mix(in srgb, var(--bar) calc(var(--p) * 55%), transparent); }
 .doc i { color: var(--drop); }
 .key span { padding: 0 .3rem; }
+figure { margin-bottom: 1.2rem; }
 """
 
 CAPTIONS = {
@@ -30,6 +31,10 @@ CAPTIONS = {
     "alignment_gap": "documents by alignment gap: words that were there to be found but not "
     "labelled, per word of the original",
 }
+
+
+ALIGNED = ("variation_rate", "alignment_gap")
+"""Figures of an alignment; a teacher that can only delete has none to show."""
 
 
 def write_label_report(output: Storage, manifest: Mapping[str, Any]) -> None:
@@ -50,10 +55,11 @@ def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
     shown = "".join(
         f'<div class="card">{name}<b>{value}</b></div>' for name, value in cards.items()
     )
+    deletes = manifest["signature"]["teacher.kind"] == "local"
     figures = "".join(
         histogram(manifest["histograms"][name], caption)
         for name, caption in CAPTIONS.items()
-        if any(manifest["histograms"].get(name, []))
+        if any(manifest["histograms"].get(name, [])) and not (deletes and name in ALIGNED)
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'

@@ -4,8 +4,14 @@ import json
 import logging
 
 import moto.server
+import numpy as np
 import pytest
 import s3fs
+
+from moos.config import load_config
+from moos.labels import read_labelled
+from pipelines.label import run_label
+from pipelines.label_config import LabelConfig
 
 SECRET = "not-to-be-seen-anywhere"
 
@@ -117,3 +123,26 @@ def test_no_secret_reaches_the_output(bucket, options, compress, write_jsonl, do
     assert b"corpus" in written
     assert SECRET.encode() not in written
     assert SECRET not in caplog.text
+
+
+def test_labels_in_a_bucket_are_made_from_it_and_read_from_it(
+    bucket, options, endpoint, write_jsonl, documents, tmp_path
+):
+    pairs = [{**record, "compressed": record["text"][3:]} for record in documents(20)]
+    source = write_jsonl("pairs.jsonl", pairs)
+    bucket.put_file(str(source), "corpus/pairs.jsonl")
+    teacher = ("teacher.kind=pairs", "teacher.name=x", "executor=local", "input.split_bytes=1KiB")
+    percentile = "filters.variation_percentile=100"
+
+    def label(place, output, *overrides):
+        paths = (f"input.path={place}", f"output.path={output}")
+        return run_label(load_config(LabelConfig, None, (*paths, *teacher, percentile, *overrides)))
+
+    summary = label("s3://corpus/pairs.jsonl", "s3://corpus/labels", *options)
+    assert (summary["documents"], summary["passed"]) == (20, 20)
+    assert summary["splits"] > 2
+    label(source, tmp_path / "labels")
+    there = read_labelled("s3://corpus/labels", {"endpoint_url": endpoint})
+    here = read_labelled(str(tmp_path / "labels"))
+    assert [d.id for d in there] == [d.id for d in here]
+    assert all(np.array_equal(a.labels, b.labels) for a, b in zip(there, here, strict=True))
