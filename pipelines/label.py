@@ -116,7 +116,15 @@ def sign_label(config: LabelConfig) -> dict[str, Any]:
 def _sign_teacher(config: LabelConfig) -> dict[str, Any]:
     teacher = config.teacher
     if isinstance(teacher, EndpointTeacherConfig):
-        fields = {"kind", "model", "temperature", "max_tokens", "max_words", "aligner"}
+        fields = {
+            "kind",
+            "model",
+            "temperature",
+            "max_tokens",
+            "max_words",
+            "extra_body",
+            "aligner",
+        }
         prompt = version_of(to_prompt(teacher.prompt))
         return {**teacher.model_dump(mode="json", include=fields), "prompt": prompt}
     if isinstance(teacher, LocalTeacherConfig):

@@ -39,6 +39,8 @@ PROGRESS_EVERY_S = 2.0
 EXCERPT_CHARS = 200  # of an error's body, in messages
 # In a URL's query; what belongs there is shorter, such as `api-version=2024-10-21`.
 _SECRET = re.compile(r"(^|&)[^=&]*(key|token|secret|sig|pass|auth|cred)|[^=&]{20}", re.IGNORECASE)
+# What servers say of a prompt that does not fit: one word may hold any number of tokens.
+_TOO_LONG = re.compile(r"context.{0,40}(length|window|size)|too (long|large)|too many tokens", re.I)
 _random = random.Random()  # drawing waits must not shift anyone's seeded numbers
 
 
@@ -63,11 +65,14 @@ class EndpointConfig(ConfigModel):
     retries: Annotated[int, Field(ge=0)] = 6
     """Tries after the first, after waits of up to 1, 2, 4, ... s or as asked for; 60 s at most."""
 
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Sampling temperature; 0 takes the likeliest token."""
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 0.0
+    """Sampling temperature; 0 takes the likeliest token, null sends none."""
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Most tokens of an answer; null leaves it to the endpoint."""
+
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of a request, such as `{max_completion_tokens: 800}`."""
 
     max_words: Annotated[int, Field(ge=1)] = 200
     """Most words of a document in one request."""
@@ -150,7 +155,8 @@ class EndpointTeacher:
         self._key = read_key(config.api_key_env)
         self._opener = build_opener(_NoRedirects)
         self._version = version_of(prompt)
-        self._settings = config.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
+        sent = config.model_dump(include={"temperature", "max_tokens"}, exclude_none=True)
+        self._settings = {**sent, **config.extra_body}
 
     def compress(self, texts: Sequence[str]) -> Iterator[tuple[int, str | TeacherFailure]]:
         """Compress documents; index and compression of each, in the order they are finished.
@@ -265,6 +271,8 @@ class EndpointTeacher:
         seen = f"status {error.code}: {excerpt[:EXCERPT_CHARS]}"
         if error.code >= 400 and is_transient(error):
             return _Miss(seen, read_retry_after(error.headers.get("Retry-After")))
+        if error.code in (400, 413, 422) and _TOO_LONG.search(excerpt):
+            return _Miss(f"{seen}; lower max_words", is_answer=True, is_final=True)
         hint = f"; see api_key_env ({self._config.api_key_env})" if error.code in (401, 403) else ""
         raise ModelError(f"{self._url} answered with {seen}{hint}")
 

@@ -335,3 +335,25 @@ def test_a_consumer_that_leaves_ends_waits_and_sends_nothing_more(server, make_t
         assert next(answers) == (0, "0 c")
         assert came.wait(30)
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_chunk_too_long_for_the_model_costs_its_document_alone(server, make_teacher, status):
+    told = '{"error": {"message": "This model\'s maximum context length is 4096 tokens"}}'
+    server.script = [Answer(status, body=told)]
+    results = dict(make_teacher(concurrency=1).compress(["one two three", "four five six"]))
+    assert "maximum context length" in results[0].reason
+    assert "lower max_words" in results[0].reason
+    assert results[1] == "four six"
+    assert len(server.requests) == 2
+
+
+def test_fields_of_ones_own_are_sent_and_part_of_the_key(server, make_teacher):
+    more = {"extra_body": {"max_completion_tokens": 9}, "temperature": None}
+    for _ in range(2):
+        list(make_teacher(**more).compress(["one two three"]))
+    list(make_teacher().compress(["one two three"]))
+    first, second = (request for _, _, request in server.requests)
+    assert first["max_completion_tokens"] == 9
+    assert "temperature" not in first
+    assert second["temperature"] == 0.0
