@@ -299,6 +299,22 @@ def split_documents(
     return training, validation
 
 
+def draw_records(documents: Sequence[LabelledDocument], most: int) -> list[LabelledDocument]:
+    """At most so many records, those of a source document together, in the order given.
+
+    Which ones depends on the documents' names alone.
+    """
+    by_name: dict[str, int] = {}
+    for document in documents:
+        by_name[document.document] = by_name.get(document.document, 0) + 1
+    drawn: set[str] = set()
+    for name in sorted(by_name, key=lambda name: hashlib.sha256(f"draw\0{name}".encode()).digest()):
+        if by_name[name] <= most:
+            drawn.add(name)
+            most -= by_name[name]
+    return [document for document in documents if document.document in drawn]
+
+
 def is_held_out(document: str, validation_share: float, seed: int) -> bool:
     """True for the source documents that are held out, by their names alone."""
     digest = hashlib.sha256(f"{seed}\0{document}".encode()).digest()

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.fs
 
 from moos.errors import ConfigError, DataError, ModelError, MoosError
-from moos.labels import LabelledDocument, read_labelled
+from moos.labels import LabelledDocument, draw_records, read_labelled
 from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.training import best_row, check_workers, load_base
@@ -111,6 +111,8 @@ def check_output(output: Storage) -> None:
 def _prepare(config: TrainConfig) -> tuple[list[LabelledDocument], TrainingData]:
     tokenizer = TextTokenizer.from_file(Path(config.training.base) / "tokenizer.json")
     documents = read_labelled(config.data.paths, config.data.storage_options)
+    if config.data.max_records is not None:
+        documents = draw_records(documents, config.data.max_records)
     data = prepare_data(documents, tokenizer, config.training)
     logger.info("%d documents to train on, %d held out", len(data.training), len(data.validation))
     return documents, data

@@ -16,6 +16,10 @@ class LabelledDataConfig(StorageConfig):
     """File, directory or glob, or a list of them: labelled `.parquet`, or `.jsonl`, `.jsonl.gz`
     (columns and fields: `moos.labels`), on any fsspec URL."""
 
+    max_records: Annotated[int, Field(ge=2)] | None = None
+    """Learn from so many records only, of whole source documents drawn by a hash of their names: to
+    try a recipe. null: all."""
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths as a tuple."""

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from moos.errors import ConfigError, DataError
 from moos.labelled_inputs import label_words, prepare_inputs
-from moos.labels import read_labelled, split_documents
+from moos.labels import draw_records, read_labelled, split_documents
 from moos.tokens import TextTokenizer
 from moos.words import cut_words
 
@@ -158,3 +158,19 @@ def test_the_split_of_a_document_depends_on_nothing_but_its_name_and_the_seed(wr
     assert names != {document.document for document in other_seed}
     assert 0.15 < len(held_out) / len(documents) < 0.35
     assert all(sum(d.document == name for d in held_out) == 2 for name in names)
+
+
+def test_records_are_drawn_by_whole_documents_and_by_their_names_alone(write):
+    records = [
+        {**RECORD, "id": f"{name}/{part}", "document": f"{name}"}
+        for name in range(60)
+        for part in range(1 + name % 4)
+    ]
+    documents = read_labelled(write(*records))
+    drawn = draw_records(documents, 40)
+    assert 36 < len(drawn) <= 40
+    names = {document.document for document in drawn}
+    assert drawn == [document for document in documents if document.document in names]
+    assert draw_records(documents[::-1], 40) == drawn[::-1]
+    assert draw_records(documents, 10_000) == documents
+    assert len(names & {d.document for d in draw_records(documents, 80)}) == len(names)
