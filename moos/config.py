@@ -148,9 +148,10 @@ def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) 
             _, model = _follow(cls, [str(part) for part in problem["loc"]])
             key = ".".join([*location, *_required(model)])
             message = "this key is required"
-        if problem["type"] == "union_tag_not_found":
-            key = f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}"
-            message = f"this key is required: one of {', '.join(_tags(cls, location))}"
+        is_absent = problem["type"] in ("missing", "union_tag_not_found")
+        if is_absent and (tags := _tags(cls, location)):
+            key = f"{key}.{_tag_key(cls, location)}"
+            message = f"this key is required: one of {', '.join(tags)}"
         lines.append(f"  {key}: {message}{seen}{hint}")
     return "\n".join(lines)
 
@@ -195,8 +196,19 @@ def _members(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
 
 
 def _tags(cls: type[BaseModel] | None, location: list[str]) -> list[str]:
+    """The tags of the tagged union at a place; none where there is none."""
+    return list(_members(_field_at(cls, location)))
+
+
+def _tag_key(cls: type[BaseModel] | None, location: list[str]) -> str:
+    field = _field_at(cls, location)
+    assert field is not None, "a tagged union is a field"
+    return str(field.discriminator)
+
+
+def _field_at(cls: type[BaseModel] | None, location: list[str]) -> FieldInfo | None:
     _, parent = _follow(cls, location[:-1])
-    return list(_members(None if parent is None else parent.model_fields.get(location[-1])))
+    return parent.model_fields.get(location[-1]) if parent is not None and location else None
 
 
 def _required(cls: type[BaseModel] | None) -> list[str]:

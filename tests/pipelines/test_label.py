@@ -392,6 +392,7 @@ def test_a_teacher_tells_how_far_it_is_within_a_split(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
+        ((), r"teacher.kind: this key is required: one of pairs, endpoint, local"),
         (("teacher.name=x",), r"teacher.kind: this key is required: one of pairs, endpoint, local"),
         (("teacher.kind=magic",), "'magic'.*'pairs', 'endpoint', 'local'"),
         (("teacher.kind=local",), "  teacher.path: this key is required"),
