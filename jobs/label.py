@@ -20,10 +20,10 @@ from pipelines.label_config import LabelConfig
 
 def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
-    from pipelines.label import describe_label_plan, prepare_label, run_label
+    from pipelines.label import prepare_label, run_label
 
     if dry_run:
-        return describe_label_plan(prepare_label(config))
+        return prepare_label(config).describe()
     # Ray prints what its processes say to stdout; the summary stands there alone.
     with contextlib.redirect_stdout(sys.stderr):
         try:

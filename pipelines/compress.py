@@ -6,7 +6,6 @@ Resume is planned minus done; nothing else is remembered between runs.
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,11 @@ from pipelines.config import CompressConfig
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
-from pipelines.plan import Plan, check_places, plan_run
+from pipelines.plan import check_places, plan_run
+from pipelines.prepared_run import PreparedRun, look_again, noted
 from pipelines.report import write_report
 from pipelines.resources import Resources
-from pipelines.run_state import BUDGET_TOKENIZER, SUCCESS, TOKENIZER, RunState
+from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER, RunState
 from pipelines.summary import sum_documents, summarise
 from pipelines.work_spec import Task, WorkSpec
 
@@ -40,26 +40,24 @@ HISTOGRAMS_AT_ONCE = 500
 """Scored records held in memory together while their histograms are merged."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRun:
-    """A run that passed every check that needs no replica."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedCompress(PreparedRun):
+    """A compress run that passed every check that needs no replica.
+
+    Attributes:
+        config: The job.
+        checkpoint: What compresses.
+        scoring: How its outputs become scores.
+        retried: Done splits whose quarantined records are to be tried again.
+    """
 
     config: CompressConfig
     checkpoint: Checkpoint
     scoring: Scoring
-    output: Storage
-    state: RunState
-    plan: Plan
-    done: dict[str, dict[str, Any]]
     retried: tuple[InputSplit, ...] = ()
 
-    @property
-    def todo(self) -> list[InputSplit]:
-        """Planned splits without a valid done record."""
-        return [split for split in self.plan.splits if split.id not in self.done]
 
-
-def prepare_compress(config: CompressConfig) -> PreparedRun:
+def prepare_compress(config: CompressConfig) -> PreparedCompress:
     """Plan the run and refuse what cannot work; writes nothing and loads no model.
 
     Raises:
@@ -81,8 +79,14 @@ def prepare_compress(config: CompressConfig) -> PreparedRun:
     state.check_owner()
     plan = plan_run(config, state.read_schema(), state.read_plan())
     _check_columns(config, plan.input_schema)
-    return PreparedRun(
-        config, checkpoint, scoring, output, state, plan, state.read_done(plan.splits)
+    return PreparedCompress(
+        config=config,
+        checkpoint=checkpoint,
+        scoring=scoring,
+        output=output,
+        state=state,
+        plan=plan,
+        done=state.read_done(plan.splits),
     )
 
 
@@ -96,21 +100,9 @@ def _check_columns(config: CompressConfig, schema: pa.Schema) -> None:
         )
 
 
-def describe_plan(run: PreparedRun) -> dict[str, Any]:
+def describe_plan(run: PreparedCompress) -> dict[str, Any]:
     """What a run would do, for `--dry-run`."""
-    todo = run.todo
-    return {
-        "status": "planned",
-        "output": run.config.output.path,
-        "files": run.plan.num_files,
-        "splits": len(run.plan.splits),
-        "splits_done": len(run.done),
-        "splits_to_do": len(todo),
-        "bytes": sum(split.size for split in run.plan.splits),
-        "bytes_to_do": sum(split.size for split in todo),
-        "columns": run.plan.input_schema.names,
-        "checkpoint_sha256": run.checkpoint.sha256,
-    }
+    return {**run.describe(), "checkpoint_sha256": run.checkpoint.sha256}
 
 
 def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> dict[str, Any]:
@@ -135,33 +127,20 @@ def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> 
         else None
     )
     with Lease(run.output) as lease:
-        # Another run may have begun, gone on or ended while this one waited.
-        run.state.check_owner()
-        run = replace(run, done=run.state.read_done(run.plan.splits))
+        run = look_again(run)
         run = _plan_retries(run) if retry_quarantined else run
-        logger.info(
-            "%d files, %d splits: %d done, %d to do",
-            run.plan.num_files,
-            len(run.plan.splits),
-            len(run.done),
-            len(run.todo),
-        )
         return _run_leased(run, lease, resources, began)
 
 
 def _run_leased(
-    run: PreparedRun, lease: Lease, resources: Resources | None, began: float
+    run: PreparedCompress, lease: Lease, resources: Resources | None, began: float
 ) -> dict[str, Any]:
     config, state, todo = run.config, run.state, run.todo
     files = {TOKENIZER: run.checkpoint.tokenizer_path.read_bytes()}
     if config.selection.budget_tokenizer is not None:
         files[BUDGET_TOKENIZER] = Path(config.selection.budget_tokenizer).read_bytes()
     state.begin(config, run.plan.input_schema, files)
-    state.write_plan(run.plan.splits)
-    if todo or run.retried:
-        run.output.remove(SUCCESS)
-    state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(todo))
-    try:
+    with noted(run, works=bool(todo or run.retried)):
         work = _Work(run, lease, resources)
         worked = work.run(todo) if todo else {}
         if run.retried:
@@ -171,14 +150,6 @@ def _run_leased(
         manifest = build_manifest(state, run.plan.splits, done, sum_documents(done, corpus))
         write_report(run.output, manifest, config.input.text_column)
         finish_run(state, manifest, lease.confirm)
-    except (MoosError, OSError) as error:
-        with suppress(OSError):  # the storage may be what failed
-            state.note_event("failed", error=str(error))
-        raise
-    except KeyboardInterrupt:
-        with suppress(OSError):
-            state.note_event("interrupted")
-        raise
     summary = summarise(
         config,
         run.output,
@@ -192,7 +163,7 @@ def _run_leased(
     return summary
 
 
-def _plan_retries(run: PreparedRun) -> PreparedRun:
+def _plan_retries(run: PreparedCompress) -> PreparedCompress:
     """The run with the done splits to try again: those of damaged files whole, others in part."""
     whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
     in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
@@ -206,7 +177,7 @@ def _plan_retries(run: PreparedRun) -> PreparedRun:
 class _Work:
     """The splits of one run being worked, in one pass or in the two of a corpus rate."""
 
-    def __init__(self, run: PreparedRun, lease: Lease, resources: Resources | None) -> None:
+    def __init__(self, run: PreparedCompress, lease: Lease, resources: Resources | None) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources

@@ -10,8 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,10 @@ from pipelines.label_report import write_label_report
 from pipelines.label_spec import LabelSpec, LabelTask
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
-from pipelines.plan import Plan, check_places, plan_run
+from pipelines.plan import check_places, plan_run
+from pipelines.prepared_run import PreparedRun, look_again, noted
 from pipelines.resources import Resources
-from pipelines.run_state import CONTRACT_VERSION, SUCCESS, RunState, dump_json
+from pipelines.run_state import CONTRACT_VERSION, RunState, dump_json
 from pipelines.staged_dataset import stage_dataset
 from pipelines.summary import EXIT_COMPLETE, judge
 
@@ -45,20 +45,15 @@ logger = logging.getLogger(__name__)
 BOUNDS = "_run/bounds.json"
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedLabelling:
-    """A labelling run that passed every check that needs no teacher."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedLabelling(PreparedRun):
+    """A labelling run that passed every check that needs no teacher.
+
+    Attributes:
+        config: The job.
+    """
 
     config: LabelConfig
-    output: Storage
-    state: RunState
-    plan: Plan
-    done: dict[str, dict[str, Any]]
-
-    @property
-    def todo(self) -> list[InputSplit]:
-        """Planned splits without a valid done record."""
-        return [split for split in self.plan.splits if split.id not in self.done]
 
 
 def prepare_label(config: LabelConfig) -> PreparedLabelling:
@@ -77,7 +72,8 @@ def prepare_label(config: LabelConfig) -> PreparedLabelling:
     stage_dataset(config.input)
     plan = plan_run(config, state.read_schema(), state.read_plan(), reserved=())
     _check_columns(config, plan.input_schema)
-    return PreparedLabelling(config, output, state, plan, state.read_done(plan.splits))
+    done = state.read_done(plan.splits)
+    return PreparedLabelling(config=config, output=output, state=state, plan=plan, done=done)
 
 
 def _check_columns(config: LabelConfig, schema: pa.Schema) -> None:
@@ -150,21 +146,6 @@ def _hash_model(teacher: LocalTeacherConfig) -> str | None:
     return digest.hexdigest()
 
 
-def describe_label_plan(run: PreparedLabelling) -> dict[str, Any]:
-    """What a run would do, for `--dry-run`."""
-    return {
-        "status": "planned",
-        "output": run.config.output.path,
-        "files": run.plan.num_files,
-        "splits": len(run.plan.splits),
-        "splits_done": len(run.done),
-        "splits_to_do": len(run.todo),
-        "bytes": sum(split.size for split in run.plan.splits),
-        "bytes_to_do": sum(split.size for split in run.todo),
-        "columns": run.plan.input_schema.names,
-    }
-
-
 def run_label(config: LabelConfig) -> dict[str, Any]:
     """Run the job to its end; the summary, whose `exit_code` says how it went.
 
@@ -180,16 +161,7 @@ def run_label(config: LabelConfig) -> dict[str, Any]:
         sized = config.model_copy(update={"pool": config.sized_pool})
         resources = reserve_resources(sized, beside_tasks=False)
     with Lease(run.output) as lease:
-        # Another run may have begun, gone on or ended while this one waited.
-        run.state.check_owner()
-        run = replace(run, done=run.state.read_done(run.plan.splits))
-        logger.info(
-            "%d files, %d splits: %d done, %d to do",
-            run.plan.num_files,
-            len(run.plan.splits),
-            len(run.done),
-            len(run.todo),
-        )
+        run = look_again(run)
         return _run_leased(run, lease, resources, began)
 
 
@@ -198,25 +170,14 @@ def _run_leased(
 ) -> dict[str, Any]:
     state, todo = run.state, run.todo
     state.begin(run.config, run.plan.input_schema)
-    state.write_plan(run.plan.splits)
-    if todo:
-        run.output.remove(SUCCESS)
-    state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(todo))
-    try:
+    with noted(run, works=bool(todo)):
         passes = _Passes(run, lease, resources)
         worked = passes.run(todo) if todo else {}
-        sums = sum_labels({**run.done, **worked}, _read_bounds(run.output))
-        manifest = build_manifest(state, run.plan.splits, {**run.done, **worked}, sums)
+        done = {**run.done, **worked}
+        sums = sum_labels(done, _read_bounds(run.output))
+        manifest = build_manifest(state, run.plan.splits, done, sums)
         write_label_report(run.output, manifest)
         finish_run(state, manifest, lease.confirm)
-    except (MoosError, OSError) as error:
-        with suppress(OSError):  # the storage may be what failed
-            state.note_event("failed", error=str(error))
-        raise
-    except KeyboardInterrupt:
-        with suppress(OSError):
-            state.note_event("interrupted")
-        raise
     summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
     state.note_event("finished", **summary)
     return summary
