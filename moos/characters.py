@@ -31,6 +31,7 @@ NON_LATIN = 1 << 16
 """Letter of a script other than Latin."""
 EMOJI_JOINER = 1 << 17
 """Zero-width joiner: makes one emoji of two."""
+UPPERCASE = 1 << 18
 
 _SPACELESS_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CLASSES = {
@@ -51,6 +52,7 @@ _CLASSES = {
     SENTENCE_END: r"[.?!…。！？؟।]",
     CLOSING: r"[.,;:!?…%)\]}»”’。，、！？；：）】」』؟،।]",
     EMOJI_JOINER: r"\u200d",
+    UPPERCASE: r"\p{Lu}",
     NON_LATIN: r"[\p{L}--\p{Latin}]",
 }
 

@@ -39,6 +39,7 @@ class MoosJson(ConfigModel):
     outlier_statistics: Literal["window", "checkpoint"] = "window"
     outlier_reduction: Literal["l2", "mean_abs", "max"] = "l2"
     word_score: Literal["mean", "max", "first"] = "mean"
+    phrases: bool = False
     max_length: Annotated[int, Field(ge=8)] | None = None
     context_tokens: Annotated[int, Field(ge=0)] = 0
     label_names: tuple[str, str] | None = None
@@ -54,6 +55,7 @@ class Scoring:
     outlier_statistics: Literal["window", "checkpoint"]
     outlier_reduction: Literal["l2", "mean_abs", "max"]
     word_score: Literal["mean", "max", "first"]
+    phrases: bool
     max_length: int
     context_tokens: int
 
@@ -140,6 +142,7 @@ def resolve_scoring(
         outlier_statistics=statistics,
         outlier_reduction=outlier.reduction or moos.outlier_reduction,
         word_score=scoring.word_score or moos.word_score,
+        phrases=moos.phrases if scoring.phrases is None else scoring.phrases,
         max_length=max_length,
         context_tokens=context,
     )

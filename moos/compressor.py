@@ -158,8 +158,7 @@ class Compressor:
             scores = iter(self.engine.score([item for part in group for item in part.inputs]))
             for part in group:
                 own = [next(scores) for _ in part.inputs]
-                how = self.scoring.word_score
-                scored.append(score_words(part, own, alpha=self.scoring.alpha, word_score=how))
+                scored.append(score_words(part, own, self.scoring))
         return scored
 
     def _compress_corpus(

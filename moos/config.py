@@ -118,6 +118,9 @@ class ScoringConfig(ConfigModel):
     word_score: Literal["mean", "max", "first"] | None = None
     """How the scores of a word's tokens become the word's score."""
 
+    phrases: bool | None = None
+    """Whether the words of a name, and a number with what it counts, share one score."""
+
     preserve_label: str | None = None
     """Name or index of the class "preserve", when the checkpoint's config does not say."""
 

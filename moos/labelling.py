@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moos.alignment import PairFigures, align_pair, hard_labels
+from moos.chat_client import read_key
 from moos.errors import ConfigError, DataError
 from moos.label_config import (
     EndpointTeacherConfig,
@@ -28,7 +29,7 @@ from moos.label_config import (
 from moos.storage import Storage
 from moos.teachers.answer_cache import AnswerCache, version_of
 from moos.teachers.chunks import cut_chunks
-from moos.teachers.endpoint import EndpointTeacher, TeacherFailure, read_key
+from moos.teachers.endpoint import EndpointTeacher, TeacherFailure
 from moos.teachers.rules import Rules
 
 logger = logging.getLogger(__name__)

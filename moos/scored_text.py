@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from moos.checkpoint import Scoring
 from moos.document import CompressedDocument, WordTable
 from moos.engines import TokenScores
+from moos.phrases import share_scores
 from moos.preparation import PreparedText
 from moos.rendering import merge_kept_words, render
 from moos.scores import combine_scores, reduce_to_words
@@ -43,32 +44,28 @@ class ScoredText:
     num_non_latin_chars: int
 
 
-def score_words(
-    part: PreparedText,
-    scores: Sequence[TokenScores],
-    *,
-    alpha: float,
-    word_score: Literal["mean", "max", "first"],
-) -> ScoredText:
-    """Token scores reduced to the text's words.
+def score_words(part: PreparedText, scores: Sequence[TokenScores], scoring: Scoring) -> ScoredText:
+    """Token scores combined, reduced to the text's words, and shared within phrases.
 
     Args:
         part: The text as the encoder read it.
         scores: The engine's scores of each of its windows, in order.
-        alpha: Weight of the preserve probability against the outlier score.
-        word_score: How a word's score comes of its tokens' scores.
+        scoring: How they are combined.
     """
     probability = _concatenate([item.preserve_probability for item in scores])
     outlier = _concatenate([item.outlier_score for item in scores])
-    combined = combine_scores(probability, outlier, alpha)
-    num_words, owners = len(part.words), part.token_words
+    num_words, owners, how = len(part.words), part.token_words, scoring.word_score
+    combined = combine_scores(probability, outlier, scoring.alpha)
+    score = reduce_to_words(combined, owners, num_words, how)
+    if scoring.phrases:
+        score = share_scores(score, part.text, part.words)
     return ScoredText(
         text=part.text,
         words=part.words,
         token_counts=count_tokens(owners, num_words),
-        preserve_probability=reduce_to_words(probability, owners, num_words, word_score),
-        outlier_score=reduce_to_words(outlier, owners, num_words, word_score),
-        score=reduce_to_words(combined, owners, num_words, word_score),
+        preserve_probability=reduce_to_words(probability, owners, num_words, how),
+        outlier_score=reduce_to_words(outlier, owners, num_words, how),
+        score=score,
         num_tokens=len(part.tokens),
         num_unknown_tokens=part.num_unknown_tokens,
         num_non_latin_chars=part.num_non_latin_chars,

@@ -77,6 +77,9 @@ class TrainingConfig(ConfigModel):
     max_length: Annotated[int, Field(ge=8)] = 256
     """Tokens per window, special tokens included, in training and by default in use."""
 
+    phrases: bool = True
+    """Whether the checkpoint has the words of a phrase share one score; see `scoring.phrases`."""
+
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Share of the source documents held out, to choose the step and alpha and for the figures.
     null: as the labels' column `split` says, or 0.2 where they have none."""

@@ -67,6 +67,7 @@ def finish_checkpoint(
         outlier_statistics=choice.statistics,
         outlier_reduction="l2",
         word_score="mean",
+        phrases=config.phrases,
         max_length=config.max_length,
         label_names=("discard", "preserve"),
         training=describe_training(config, documents, data),

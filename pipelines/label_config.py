@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field, model_validator
 
+from moos.chat_client import LONGEST_WAIT_S
 from moos.config import ConfigModel
 from moos.label_config import (
     EndpointTeacherConfig,
@@ -12,7 +13,6 @@ from moos.label_config import (
     SplitConfig,
     TeacherConfig,
 )
-from moos.teachers.endpoint import LONGEST_WAIT_S
 from pipelines.config import InputConfig, JobConfig, PoolConfig, RunOutputConfig
 
 

@@ -29,7 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         server = self.server
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        content = request["messages"][-1]["content"]
+        is_chat = "messages" in request
+        content = request["messages"][-1]["content"] if is_chat else request["prompt"]
         with server.lock:
             server.requests.append((self.path, dict(self.headers), request))
             answer = server.script.pop(0) if server.script else server.default

@@ -1,5 +1,7 @@
 """What a score table gives back is what was put in, to the last bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +44,7 @@ def score_texts(plain_compressor):
 
     def score(texts, seed):
         random = np.random.default_rng(seed)
+        scoring = replace(plain_compressor.scoring, alpha=0.7, word_score="mean")
         scored = []
         for part in plain_compressor.preparer.prepare(texts):
             scores = []
@@ -50,7 +53,7 @@ def score_texts(plain_compressor):
                 pick = random.integers(0, 3, size=(2, shape))
                 values = np.where(pick == 2, random.random((2, shape)), pick).astype(np.float32)
                 scores.append(TokenScores(values[0], values[1]))
-            scored.append(score_words(part, scores, alpha=0.7, word_score="mean"))
+            scored.append(score_words(part, scores, scoring))
         return scored
 
     return score

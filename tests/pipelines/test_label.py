@@ -294,7 +294,7 @@ def endpoint(server):
 def test_an_endpoint_is_asked_once_for_every_chunk(
     server, endpoint, write_jsonl, documents, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("moos.teachers.endpoint.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("moos.chat_client.FIRST_WAIT_S", 0.01)
     server.script = [Answer(500), Answer(429, headers={"Retry-After": "0"}), Answer(body='{"cho')]
     source = write_jsonl("docs.jsonl", documents(6))
     cache = f"teacher.cache_path={tmp_path / 'answers'}"
@@ -313,7 +313,7 @@ def test_an_endpoint_is_asked_once_for_every_chunk(
 def test_an_answer_of_no_use_costs_its_document_alone(
     server, endpoint, write_jsonl, documents, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("moos.teachers.endpoint.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("moos.chat_client.FIRST_WAIT_S", 0.01)
     server.default = Answer(body=chat("wholly other words than any of those"))
     nothing = Answer(body=chat(""))
     server.script = [nothing, nothing, nothing]
@@ -328,7 +328,7 @@ def test_an_answer_of_no_use_costs_its_document_alone(
 def test_an_endpoint_that_fails_stops_the_run_which_goes_on_from_the_cache(
     server, endpoint, write_jsonl, documents, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("moos.teachers.endpoint.FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("moos.chat_client.FIRST_WAIT_S", 0.01)
     source = write_jsonl("docs.jsonl", documents(8))
     server.script = [Answer(), Answer(), Answer(), *[Answer(503)] * 20]
     with pytest.raises(MoosError, match="failed 3 times, last with status 503"):

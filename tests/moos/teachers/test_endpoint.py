@@ -12,6 +12,7 @@ from email.utils import format_datetime
 import pytest
 from pydantic import ValidationError
 
+from moos.chat_client import read_retry_after
 from moos.config import load_config
 from moos.errors import ConfigError, ModelError, MoosError
 from moos.storage import Storage
@@ -20,7 +21,6 @@ from moos.teachers.endpoint import (
     EndpointConfig,
     EndpointTeacher,
     TeacherFailure,
-    read_retry_after,
 )
 from moos.teachers.prompts import Prompt
 from tests.endpoint_server import GOOD, Answer, chat, serve

@@ -1,0 +1,1 @@
+"""What a reader still answers from compressed contexts: tasks, methods, readers, figures."""
