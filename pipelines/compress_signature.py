@@ -29,7 +29,7 @@ def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -
         "output.annotations": config.output.annotations,
         "preserve_index": checkpoint.preserve_index,
     }
-    for name in ("alpha", "outlier_statistics", "outlier_reduction", "word_score"):
+    for name in ("alpha", "outlier_statistics", "outlier_reduction", "word_score", "phrases"):
         signature[f"scoring.{name}"] = getattr(scoring, name)
     for name in ("max_length", "context_tokens"):
         signature[f"window.{name}"] = getattr(scoring, name)

@@ -142,6 +142,7 @@ def _train_on_ray(config: TrainConfig, data: TrainingData, output: Storage, run:
             "config": config.model_dump(mode="json"),
             "data": ray.put(data),
             "board": board,
+            "run": run,
         },
         scaling_config=train.ScalingConfig(
             num_workers=workers.num_workers,

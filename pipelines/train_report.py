@@ -1,23 +1,21 @@
-"""What a person wants to see of a training run: curves, a page, TensorBoard events."""
+"""What a person wants to see of a training run: curves, a page, figures."""
 
 import base64
 import html
 import io
 import json
 import logging
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from moos.storage import Storage
 from pipelines.report import REPORT, STYLE
+from pipelines.train_events import Rows, write_events
 
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 METRICS = "metrics.jsonl"
-Rows = Sequence[Mapping[str, Any]]
 
 
 def write_train_report(
@@ -31,7 +29,8 @@ def write_train_report(
     if picture is not None:
         output.put(CURVES, picture)
     output.put(REPORT, build_page(run, metrics, history, picture).encode())
-    _write_events(output, run, history, curve)
+    if not write_events(output, run, history, curve):
+        logger.warning("no TensorBoard events: pip install '.[train]' in moos's folder")
 
 
 def draw_curves(history: Rows, curve: Rows) -> bytes | None:
@@ -100,22 +99,3 @@ def build_page(run: str, metrics: Mapping[str, Any], history: Rows, picture: byt
 
 def _format(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
-
-
-def _write_events(output: Storage, run: str, history: Rows, curve: Rows) -> None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.warning("no TensorBoard events: pip install '.[train]' in moos's folder")
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        with SummaryWriter(directory) as writer:
-            for kind, rows in (("training", curve), ("validation", history)):
-                for row in rows:
-                    for name, value in row.items():
-                        if name not in ("step", "epoch") and not isinstance(value, list):
-                            writer.add_scalar(
-                                f"{kind}/{name.removeprefix('train_')}", value, row["step"]
-                            )
-        for path in Path(directory).iterdir():
-            output.put(f"tensorboard/{run}/events.out.tfevents.moos", path.read_bytes())

@@ -13,9 +13,11 @@ import torch
 
 from moos.errors import DataError, ModelError
 from moos.ranks import Ranks
+from moos.storage import Storage
 from moos.training import Progress, run_training
 from moos.training_state import TrainingState, load_state, save_state
 from pipelines.train_config import TrainConfig
+from pipelines.train_events import write_events
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
             settings["board"].tell.remote(asdict(progress))
 
     def on_validated(state: TrainingState) -> None:
+        if ranks.rank == 0:
+            _show_events(state, config, settings["run"])
         _report_state(state, config, ranks.rank)
 
     try:
@@ -57,6 +61,16 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     except ModelError as error:
         return {"error": str(error)}
     return {"validations": len(history)}
+
+
+def _show_events(state: TrainingState, config: TrainConfig, run: str) -> None:
+    """What TensorBoard shows while the run goes on; a store that fails here costs no training."""
+    place = config.output
+    output = Storage(place.path, place.storage_options, retries=place.retries)
+    try:
+        write_events(output, run, state.history, state.curve)
+    except OSError as error:
+        logger.warning("TensorBoard events of step %d were not written: %s", state.step, error)
 
 
 def _report_state(state: TrainingState, config: TrainConfig, rank: int) -> None:
