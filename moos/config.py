@@ -119,7 +119,8 @@ class ScoringConfig(ConfigModel):
     """How the scores of a word's tokens become the word's score."""
 
     phrases: bool | None = None
-    """Whether the words of a name, and a number with what it counts, share one score."""
+    """Whether words that say something only together stay or go together: the words of a name, a
+    number with what it counts, punctuation with its words."""
 
     preserve_label: str | None = None
     """Name or index of the class "preserve", when the checkpoint's config does not say."""

@@ -1,8 +1,8 @@
-"""Words that say something only together, which share one score: names, and numbers with units.
+"""Words that say something only together: names, numbers with units, marks with their words.
 
 A reader makes little of `Angeles` without `Los`, of `1,160,000` without `square miles`. A
-classifier scores word by word, and a budget cuts wherever it runs out; so the words of a phrase get
-the mean score of its content words (our construction; measured with readers, see the README).
+classifier scores word by word, and a budget cuts wherever it runs out; so the words of a phrase
+share a score, and punctuation follows its words (our construction).
 
 The expressions are for languages that capitalise names; elsewhere they find numbers alone. They
 run in time linear in the text.
@@ -12,7 +12,15 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from moos.characters import CURRENCY, DIGIT, LETTER, UPPERCASE, classify
+from moos.characters import (
+    CLOSING,
+    CURRENCY,
+    DIGIT,
+    LETTER,
+    SENTENCE_END,
+    UPPERCASE,
+    classify,
+)
 from moos.scores import round_scores
 from moos.words import Words
 
@@ -71,20 +79,59 @@ def find_phrases(text: str, words: Words) -> NDArray[np.int64]:
 
 
 def share_scores(scores: NDArray[np.float32], text: str, words: Words) -> NDArray[np.float32]:
-    """Scores of which each phrase has one: the mean over its content words, shape (W,).
+    """Scores by which words that belong together stay or go together, shape (W,).
 
-    Content words begin with a capital letter or a digit, or belong to a number; what links them
-    (`of`, a hyphen) gets their mean.
+    A phrase has the mean over its content words: those that begin with a capital letter or a
+    digit, or belong to a number; what links them (`of`, a hyphen) gets their mean. The mark that
+    ends a sentence scores like the best word of it, so that what is left of two sentences does not
+    run together; other closing marks score at most what the word does that they touch.
 
     Args:
         scores: One score per word, shape (W,).
         text: The text.
         words: Its words.
     """
-    phrases = find_phrases(text, words)
-    if len(phrases) == 0:
+    if len(words) == 0:
         return scores
-    initials = classify(text)[words.starts]
+    classes = classify(text)
+    shared = _bind_marks(scores, words, classes)
+    _share_in_phrases(shared, scores, find_phrases(text, words), classes[words.starts])
+    return shared
+
+
+def _bind_marks(
+    scores: NDArray[np.float32], words: Words, classes: NDArray[np.uint32]
+) -> NDArray[np.float32]:
+    """Scores in which punctuation follows its words; a copy."""
+    initials = classes[words.starts]
+    is_single = words.ends - words.starts == 1
+    closes = is_single & (initials & CLOSING != 0)
+    ends = is_single & (initials & SENTENCE_END != 0)
+    shared = scores.copy()
+    touches = np.concatenate([[False], words.ends[:-1] == words.starts[1:]])
+    is_mark = closes | ends
+    owner = np.maximum.accumulate(np.where(is_mark, -1, np.arange(len(words))))
+    bound = closes & ~ends & touches & (owner >= 0)
+    shared[bound] = np.minimum(scores[bound], scores[owner[bound]])
+    # The first word behind an end begins a sentence; further marks belong to the one that ended.
+    others = np.flatnonzero(~is_mark)
+    begins = np.zeros(len(words), dtype=np.bool_)
+    begins[others[1:]] = np.diff(np.cumsum(ends)[others]) > 0
+    begins[0] = True
+    best = np.maximum.reduceat(np.where(is_mark, 0, scores), np.flatnonzero(begins))
+    shared[ends] = best[np.cumsum(begins) - 1][ends]
+    return shared
+
+
+def _share_in_phrases(
+    shared: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    phrases: NDArray[np.int64],
+    initials: NDArray[np.uint32],
+) -> None:
+    """Give the words of each phrase the mean score of its content words, in place."""
+    if len(phrases) == 0:
+        return
     is_name = initials[phrases[:, 0]] & UPPERCASE != 0
     lengths = phrases[:, 1] - phrases[:, 0]
     ids = np.repeat(np.arange(len(phrases)), lengths)
@@ -94,6 +141,4 @@ def share_scores(scores: NDArray[np.float32], text: str, words: Words) -> NDArra
     is_content = (initials & (LETTER | CURRENCY) != 0) & ~is_link
     counts = np.bincount(ids, weights=is_content)
     means = np.bincount(ids, weights=scores[members] * is_content) / np.maximum(counts, 1)
-    shared = scores.copy()
     shared[members] = round_scores(means)[ids]
-    return shared
