@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "show what was kept and dropped, in colour",
     "label": "label words by a teacher, to train on",
     "train": "train a compressor",
+    "evaluate": "compare compressors by what a reader still answers",
     "bench": "measure speed, as ratios within one run",
 }
 

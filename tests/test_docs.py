@@ -11,6 +11,7 @@ from moos.config import load_config
 from moos.schema import annotation_schema
 from pipelines.config import CompressConfig
 from pipelines.config_reference import build_reference
+from pipelines.evaluate_config import EvaluateConfig
 from pipelines.label_config import LabelConfig
 from pipelines.train_config import TrainConfig
 
@@ -25,6 +26,8 @@ def test_every_config_loads(path):
         load_config(TrainConfig, path)
     elif path.name.startswith("label."):
         load_config(LabelConfig, path)
+    elif path.name.startswith("evaluate."):
+        load_config(EvaluateConfig, path)
     else:
         load_config(CompressConfig, path, ["input.path=docs", "output.path=out"])
 
