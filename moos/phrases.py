@@ -37,11 +37,12 @@ _FUNCTION_WORDS = (
 )
 """Words that begin sentences, or follow numbers, without being part of a phrase."""
 
-_NUMBER_WORDS = (
+NUMBER_WORDS = (
     "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|"
     "seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|"
-    "thousand|million|billion|trillion|dozen|half"
+    "thousand|million|billion|trillion|dozen"
 )
+"""Numbers spelled out, as alternatives of an expression; `one` is mostly none."""
 
 _CAPITALISED = rf"""(?=\p{{Lu}}) (?!(?i:{_FUNCTION_WORDS})(?![\p{{L}}\p{{N}}]))
     (?: \p{{Lu}}\p{{L}}{{0,2}}\.(?=[^\S\n]\p{{Lu}})
@@ -53,7 +54,7 @@ _NAME = rf"{_CAPITALISED} (?:{_BETWEEN} {_CAPITALISED}){{1,12}}+"
 _YEAR = r"(?:1\d|20)\d\d(?![\p{L}\p{N}]|[.,:/\-–][\p{L}\p{N}]|\s?[%‰°])"
 _NUMBER = rf"""(?: (?=[\p{{Sc}}\p{{N}}]) (?!{_YEAR})
         \p{{Sc}}?\p{{N}}[\p{{L}}\p{{N}}%°]*+(?:[.,:/\-–][\p{{L}}\p{{N}}%°]++)*+
-    | (?=[bdefhmnst]) (?:{_NUMBER_WORDS})(?:-\p{{L}}++)?+(?![\p{{L}}\p{{N}}]) )"""
+    | (?=[bdefhmnst]) (?:{NUMBER_WORDS}|half)(?:-\p{{L}}++)?+(?![\p{{L}}\p{{N}}]) )"""
 _COUNTED = rf"""(?:(?:square|cubic|metric)[^\S\n]++)?+
     (?!(?i:{_FUNCTION_WORDS})(?![\p{{L}}\p{{N}}])) \p{{L}}[\p{{L}}\-]*+"""
 _QUANTITY = rf"{_NUMBER} (?:[^\S\n]++ {_NUMBER}){{0,6}}+ (?:[^\S\n]++ {_COUNTED})?+"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from moos.config import ProtectedClass
 from moos.errors import DataError
+from moos.phrases import NUMBER_WORDS
 from moos.words import Words
 
 PATTERN_TIMEOUT_S = 20.0
@@ -38,7 +39,13 @@ def _pattern(expression: str, *needs: str, flags: int = 0) -> ProtectedPattern:
 # Expressions find a telling place, not a whole word: a match protects all of every word it touches.
 PROTECTED_CLASSES: dict[ProtectedClass, tuple[ProtectedPattern, ...]] = {
     # Anything with a digit or another numeral, with its currency before and its unit behind.
-    "numbers": (_pattern(r"(?:[-+−±]?\p{Sc}\s?)?\p{N}++(?:\s?[%‰°])?"),),
+    "numbers": (
+        _pattern(r"(?:[-+−±]?\p{Sc}\s?)?\p{N}++(?:\s?[%‰°])?"),
+        _pattern(
+            rf"(?<![\p{{L}}\p{{N}}])(?=[bdefhmnst])(?:{NUMBER_WORDS})(?![\p{{L}}\p{{N}}])",
+            flags=regex.IGNORECASE,
+        ),
+    ),
     # `no-one` and `non-binding` are one word each, so a match of their first part protects them.
     "negations": (
         _pattern(
