@@ -97,8 +97,12 @@ class SharedPrefixCache:
 
     def keep_rows(self, rows: torch.Tensor) -> None:
         """Go on with some of the rows alone, in the order given."""
-        self._keys = [keys[rows] for keys in self._keys]
-        self._values = [values[rows] for values in self._values]
+        # In place: fresh tensors, smaller each time, would leave the heap in pieces that nothing
+        # fits into again, gigabytes of them in an hour.
+        for parts in (self._keys, self._values):
+            for layer, part in enumerate(parts):
+                part[: len(rows), :, : self.filled] = part[rows, :, : self.filled]
+                parts[layer] = part[: len(rows)]
         self.num_rows = len(rows)
         if self._attended_BS is not None:
             self._attended_BS = self._attended_BS[rows]
