@@ -23,7 +23,7 @@ Says of each word of a text how much it is worth keeping. `moos` reads it with
 - Method: cross entropy on soft labels plus {beta:g} times the mean cosine between preserve and
   discard tokens in the last layer (MOOSComp, arXiv 2504.16786).
 - Score of a token: {alpha:g} x preserve probability + {one_minus_alpha:g} x outlier score
-  (statistics: {statistics}). The outlier score is our reading of that paper.
+  (statistics: {statistics}). The outlier score is our reading of that paper.{phrases}
 - Windows of {max_length} tokens.
 
 ## Training data
@@ -72,6 +72,10 @@ Settings of the run: {config}.
 {limits}"""
 
 
+_PHRASES = """ Words that say
+  something only together share one: those of a name, a number and what it counts."""
+
+
 def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
     """Write the card; every figure in it stands in `moos.json`, which the training run filled."""
     training, metrics = moos.training, moos.metrics
@@ -89,6 +93,7 @@ def write_card(path: Path, moos: MoosJson, *, architecture: str) -> None:
         alpha=moos.alpha,
         one_minus_alpha=round(1.0 - moos.alpha, 4),
         statistics=moos.outlier_statistics,
+        phrases=_PHRASES if moos.phrases else "",
         max_length=moos.max_length,
         labels=training["labels"],
         sources=_rows(
