@@ -388,7 +388,7 @@ def test_a_damaged_file_is_one_record_of_a_corpus_too(
 
 
 def test_protected_words_over_a_corpus_rate_are_told(compress, write_jsonl, tmp_path, caplog):
-    source = write_jsonl("docs.jsonl", [{"text": "1 2 3 4 5 six"}] * 9)
+    source = write_jsonl("docs.jsonl", [{"text": "1 2 3 4 5 cats"}] * 9)
     summary = compress(source, tmp_path / "out", "selection.corpus_rate=0.1", "scoring.alpha=1")
     assert summary["kept_tokens"] == 5 * 9
     assert "over selection.corpus_rate=0.1; protect less, or raise the rate" in caplog.text
