@@ -83,6 +83,11 @@ class Checkpoint:
         """The fast tokenizer's file."""
         return self.path / "tokenizer.json"
 
+    @property
+    def pad_id(self) -> int:
+        """Token id that fills a window up; attention never sees it."""
+        return int(self.config.get("pad_token_id") or 0)
+
 
 def read_checkpoint(location: str, preserve_label: str | None = None) -> Checkpoint:
     """Find a checkpoint and check that it can serve as a compressor.

@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
 from moos.corpus import ScoreHistogram, find_threshold
+from moos.devices import has_cuda
 from moos.document import CompressedDocument
 from moos.engines import Engine
+from moos.engines.loading import EngineName, load_engine
 from moos.errors import ConfigError, DataError
 from moos.preparation import PreparedText, TextPreparer
 from moos.scored_text import ScoredText, compress_scored, score_words
@@ -50,6 +52,7 @@ class Compressor:
         *,
         scoring: ScoringConfig | None = None,
         window: WindowConfig | None = None,
+        engine: EngineName = "auto",
         device: str | None = None,
         threads: int | None = None,
     ) -> "Compressor":
@@ -59,24 +62,26 @@ class Compressor:
             checkpoint: `default`, a directory, an fsspec URL of one, or a hub id.
             scoring: Overrides of the checkpoint's scoring settings.
             window: Overrides of the checkpoint's window settings.
+            engine: `torch`; `openvino`, which computes in int8 on a CPU; or `auto`, which takes
+                the faster one for the device.
             device: `cpu`, `cuda` or `cuda:N`; None takes CUDA where there is one.
             threads: CPU threads for the model; None leaves the engine's choice.
 
         Raises:
-            ModelError: The checkpoint cannot serve as a compressor; the message says why.
+            ModelError: The checkpoint cannot serve as a compressor, or not on this engine and
+                device; the message says why.
         """
         scoring = scoring or ScoringConfig()
         found = read_checkpoint(str(checkpoint), scoring.preserve_label)
         settings = resolve_scoring(found, scoring, window or WindowConfig())
         tokenizer = TextTokenizer.from_file(found.tokenizer_path)
-        # Imported late: reading and checking a checkpoint needs no torch.
-        import torch
-
-        from moos.engines.pytorch import TorchEngine
-
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        engine = TorchEngine(found, settings, device=device, threads=threads)
-        return cls(found, settings, tokenizer, engine)
+        device = device or ("cuda" if has_cuda() else "cpu")
+        return cls(
+            found,
+            settings,
+            tokenizer,
+            load_engine(found, settings, name=engine, device=device, threads=threads),
+        )
 
     @overload
     def compress(self, texts: str, **selection: Any) -> CompressedDocument: ...

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from moos.engines.pytorch import plan_micro_batches
+from moos.engines.batching import plan_micro_batches
 from moos.labelled_inputs import LabelledInputs
 from moos.loss import PRESERVE_AT, count_labels, sum_cross_entropy, window_similarity
 from moos.model import TokenClassifier

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
-from moos.engines.pytorch import plan_micro_batches
+from moos.engines.batching import plan_micro_batches
 from moos.labelled_inputs import LabelledInputs
 from moos.loss import PRESERVE_AT, class_similarity
 from moos.model import TokenClassifier

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from moos.config import ConfigModel, ScoringConfig, SelectionConfig, WindowConfig
+from moos.engines.loading import EngineName
 
 _SECRET_PARTS = (
     "secret",
@@ -215,8 +216,9 @@ class CompressConfig(JobConfig):
     window: WindowConfig = WindowConfig()
     """Overrides of the checkpoint's windows."""
 
-    engine: Literal["auto", "torch"] = "auto"
-    """What runs the model."""
+    engine: EngineName = "auto"
+    """What runs the model: `torch`; `openvino`, which computes in int8 on a CPU and has to be
+    calibrated once per machine; `auto` takes the faster one for the device."""
 
     stages: Literal["fused", "split"] = "fused"
     """`fused`: a replica reads, compresses and writes. `split`: tasks on CPU nodes read and

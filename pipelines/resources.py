@@ -4,10 +4,10 @@ Ray waits without a word for resources that never come, so what cannot be schedu
 with the number to change.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from moos.devices import has_cuda, num_cpus
 from moos.errors import ConfigError
 from pipelines.config import CpuStagesConfig, PoolConfig, ReplicaRange
 
@@ -152,13 +152,11 @@ def local_resources(pool: PoolConfig) -> Resources:
     """One replica in this process with its CPUs, on CUDA where there is one."""
     gpus = pool.gpus_per_replica
     if gpus == "auto":
-        import torch
-
-        gpus = 1.0 if torch.cuda.is_available() else 0.0
+        gpus = 1.0 if has_cuda() else 0.0
     device = pool.device
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     cpus = pool.cpus_per_replica
     if cpus == "auto":
-        cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+        cpus = num_cpus()
     return Resources(1, 1, float(cpus), float(gpus), device)

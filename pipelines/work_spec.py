@@ -1,6 +1,5 @@
 """What a process needs to compress splits: settings that travel, and the parts they load."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,6 +94,7 @@ def load_stages(
             config.checkpoint,
             scoring=config.scoring,
             window=config.window,
+            engine=config.engine,
             device=spec.device,
             threads=spec.threads,
         )
@@ -135,19 +135,10 @@ def reader_tokenizer(config: CompressConfig, output: Storage) -> TextTokenizer |
 
 def describe_numerics(compressor: Compressor, spec: WorkSpec) -> dict[str, Any]:
     """Everything besides the plan that the output's bytes may depend on."""
-    import torch
-    import transformers
-
-    if spec.device.startswith("cuda"):
-        hardware = torch.cuda.get_device_name(spec.device)
-    else:
-        hardware = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         "engine": compressor.engine.name,
         "device": spec.device.split(":")[0],
-        "hardware": hardware,
         "threads": spec.threads,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **compressor.engine.numerics,
         "pyarrow": pa.__version__,
     }

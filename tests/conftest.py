@@ -6,10 +6,13 @@ Nothing here needs a network: vocabularies are written below, weights are random
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Int8 models of tiny checkpoints: shared by all processes of a session, and gone with it.
+os.environ["MOOS_CACHE"] = tempfile.mkdtemp(prefix="moos-test-cache-")
 
 import numpy as np
 import pytest
@@ -206,6 +209,12 @@ def write_checkpoint(kind: str, directory: Path) -> None:
 
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_cache():
+    yield
+    shutil.rmtree(os.environ["MOOS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

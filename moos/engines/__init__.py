@@ -1,6 +1,6 @@
 """Engines turn windows of token ids into a preserve probability and an outlier score per token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,6 +41,11 @@ class Engine(Protocol):
 
     name: str
     on_progress: Callable[[], None]
+
+    @property
+    def numerics(self) -> Mapping[str, str]:
+        """What the last digits of the scores depend on: hardware, versions."""
+        ...
 
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
         """Score each window, in order."""

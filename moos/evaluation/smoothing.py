@@ -17,7 +17,7 @@ from torch.nn import functional
 from moos.checkpoint import read_checkpoint, resolve_scoring
 from moos.compressor import Compressor
 from moos.config import ScoringConfig, WindowConfig
-from moos.engines.pytorch import plan_micro_batches
+from moos.engines.batching import plan_micro_batches
 from moos.errors import DataError
 from moos.labelled_inputs import prepare_inputs
 from moos.labels import LabelledDocument

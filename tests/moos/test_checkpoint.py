@@ -26,7 +26,7 @@ KINDS = ("bert", "xlm-r", "modernbert", "deberta-v2", "llmlingua2")
 
 
 def load(path, **scoring) -> Compressor:
-    return Compressor.load(path, scoring=ScoringConfig(**scoring), device="cpu")
+    return Compressor.load(path, scoring=ScoringConfig(**scoring), engine="torch", device="cpu")
 
 
 @pytest.mark.parametrize("kind", KINDS)

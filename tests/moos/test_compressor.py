@@ -11,7 +11,7 @@ from moos import CompressedDocument, Compressor, render
 from moos.characters import SPACE, classify
 from moos.compressor import GROUP_CHARS, group_by_chars
 from moos.config import WindowConfig
-from moos.engines.pytorch import plan_micro_batches
+from moos.engines.batching import plan_micro_batches
 from moos.errors import ConfigError, DataError, ModelError
 from moos.rendering import merge_kept_words
 from moos.scored_text import compress_scored

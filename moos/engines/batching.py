@@ -1,0 +1,71 @@
+"""Windows grouped and padded into micro-batches, and their scores cut out again.
+
+Shapes: B windows in the micro-batch, T positions of the longest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from moos.engines import EncoderInput, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Padded windows, as a forward pass takes them.
+
+    Attributes:
+        ids: Token ids, int64, shape (B, T).
+        attention: 1 for tokens, 0 for padding, int64, shape (B, T).
+        owned: True for the tokens that a window owns, shape (B, T).
+    """
+
+    ids: NDArray[np.int64]
+    attention: NDArray[np.int64]
+    owned: NDArray[np.bool_]
+
+
+def plan_micro_batches(lengths: Sequence[int], max_positions: int) -> list[list[int]]:
+    """Group windows of similar length so that each padded batch holds at most `max_positions`.
+
+    Longest first, ties by position; a window longer than the limit gets a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_positions:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def pad_windows(windows: Sequence[EncoderInput], pad_id: int) -> MicroBatch:
+    """Windows of one micro-batch, padded to the longest."""
+    longest = max(len(window.ids) for window in windows)
+    ids = np.full((len(windows), longest), pad_id, dtype=np.int64)
+    attention = np.zeros((len(windows), longest), dtype=np.int64)
+    owned = np.zeros((len(windows), longest), dtype=np.bool_)
+    for row, window in enumerate(windows):
+        ids[row, : len(window.ids)] = window.ids
+        attention[row, : len(window.ids)] = 1
+        owned[row, window.own_start : window.own_end] = True
+    return MicroBatch(ids, attention, owned)
+
+
+def cut_scores(scores: NDArray[np.float32], windows: Sequence[EncoderInput]) -> list[TokenScores]:
+    """Each window's scores of the tokens it owns, copied.
+
+    Args:
+        scores: Preserve probability and outlier score, shape (B, T, 2).
+        windows: The windows of the micro-batch, in order.
+    """
+    return [
+        TokenScores(
+            scores[row, window.own_start : window.own_end, 0].copy(),
+            scores[row, window.own_start : window.own_end, 1].copy(),
+        )
+        for row, window in enumerate(windows)
+    ]
