@@ -42,13 +42,13 @@ class TokenClassifier(torch.nn.Module):
         self._hidden_BTD = output[0]
 
     def forward(
-        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor, layer: int | None = -1
+        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor | None, layer: int | None = -1
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, T, C) and a layer's hidden states (B, T, D).
 
         Args:
             ids_BT: Token ids.
-            attention_BT: 1 for tokens, 0 for padding.
+            attention_BT: 1 for tokens, 0 for padding; None where there is none.
             layer: -1 is the last layer, 0 the embeddings; None gives the embeddings and every layer
                 together, shape (L, B, T, D).
         """

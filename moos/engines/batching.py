@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from moos.engines import EncoderInput, TokenScores
 
+MAX_PADDING = 16
+"""One position in so many, of a full micro-batch, may be padding."""
+
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
@@ -26,19 +29,33 @@ class MicroBatch:
     attention: NDArray[np.int64]
     owned: NDArray[np.bool_]
 
+    @property
+    def is_padded(self) -> bool:
+        """True where some position is padding."""
+        return not self.attention.all()
+
 
 def plan_micro_batches(lengths: Sequence[int], max_positions: int) -> list[list[int]]:
     """Group windows of similar length so that each padded batch holds at most `max_positions`.
 
-    Longest first, ties by position; a window longer than the limit gets a batch of its own.
+    Longest first, ties by position; a window longer than the limit gets a batch of its own. At most
+    `max_positions // MAX_PADDING` positions of a batch are padding, however lengths are skewed.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
+    padding = 0
     for index in order:
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= max_positions:
+        longest = lengths[batches[-1][0]] if batches else 0
+        padding += longest - lengths[index]
+        if (
+            batches
+            and longest * (len(batches[-1]) + 1) <= max_positions
+            and padding * MAX_PADDING <= max_positions
+        ):
             batches[-1].append(index)
         else:
             batches.append([index])
+            padding = 0
     return batches
 
 

@@ -3,12 +3,16 @@
 Shapes: B windows in the micro-batch, T tokens per window.
 """
 
+import logging
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 
 from moos.checkpoint import Checkpoint, Scoring
 from moos.engines import EncoderInput, TokenScores
@@ -16,15 +20,35 @@ from moos.engines.batching import cut_scores, pad_windows, plan_micro_batches
 from moos.engines.scorer import WindowScorer
 from moos.errors import ModelError
 
+logger = logging.getLogger(__name__)
+
 # Positions per forward pass: on a CPU few, to stay near the caches; on a GPU enough to fill it.
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+_LEAST_POSITIONS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A micro-batch whose scores are on their way to the host.
+
+    Attributes:
+        places: Which windows it holds.
+        scores: Theirs, shape (B, T, 2), valid once `done` has happened.
+        done: None on a CPU, where a forward pass ends before it returns.
+    """
+
+    places: list[int]
+    scores: torch.Tensor
+    done: torch.cuda.Event | None
 
 
 class TorchEngine:
     """Runs a checkpoint's model on micro-batches of windows of similar length.
 
     The micro-batches are a function of the inputs alone, so the same inputs give the same numbers
-    on the same hardware with the same number of threads.
+    on the same hardware with the same number of threads. On a GPU, the next micro-batch is launched
+    before the scores of the one before it are fetched; where its memory does not suffice,
+    micro-batches are halved for good and the work goes on.
     """
 
     name = "torch"
@@ -54,8 +78,8 @@ class TorchEngine:
         self.on_progress: Callable[[], None] = _do_nothing
         self._pad_id = checkpoint.pad_id
         self._scorer = WindowScorer(checkpoint, scoring)
-        is_cuda = self.device.type == "cuda"
-        self._scorer.move(self.device, torch.bfloat16 if is_cuda else torch.float32)
+        self._is_cuda = self.device.type == "cuda"
+        self._scorer.move(self.device, torch.bfloat16 if self._is_cuda else torch.float32)
         self._max_positions = MICRO_BATCH_TOKENS[self.device.type]
         # The classifier hands its hidden states on through an attribute.
         self._one_at_a_time = threading.Lock()
@@ -63,7 +87,7 @@ class TorchEngine:
     @property
     def numerics(self) -> Mapping[str, str]:
         """What the last digits of the scores depend on."""
-        if self.device.type == "cuda":
+        if self._is_cuda:
             hardware = torch.cuda.get_device_name(self.device)
         else:
             hardware = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
@@ -74,26 +98,90 @@ class TorchEngine:
         }
 
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
-        """Score each window, in order."""
-        results: list[TokenScores | None] = [None] * len(inputs)
-        for batch in plan_micro_batches([len(item.ids) for item in inputs], self._max_positions):
-            windows = [inputs[index] for index in batch]
-            with self._one_at_a_time:
-                scored = self._forward(windows)
-            for index, scores in zip(batch, scored, strict=True):
-                results[index] = scores
-            self.on_progress()
-        return [scores for scores in results if scores is not None]
+        """Score each window, in order.
+
+        Raises:
+            ModelError: The device's memory does not hold even a few windows.
+        """
+        results: dict[int, TokenScores] = {}
+        with self._one_at_a_time:
+            while len(results) < len(inputs):
+                missing = [place for place in range(len(inputs)) if place not in results]
+                try:
+                    self._score_missing(inputs, missing, results)
+                except torch.OutOfMemoryError as error:
+                    self._halve(error)
+        return [results[place] for place in range(len(inputs))]
+
+    def _score_missing(
+        self,
+        inputs: Sequence[EncoderInput],
+        missing: Sequence[int],
+        results: dict[int, TokenScores],
+    ) -> None:
+        """Score the windows at these places, one micro-batch ahead of what is fetched."""
+        plan = plan_micro_batches(
+            [len(inputs[place].ids) for place in missing], self._max_positions
+        )
+        launched: _Launched | None = None
+        for members in plan:
+            places = [missing[member] for member in members]
+            following = self._launch(inputs, places)
+            if launched is not None:
+                self._fetch(launched, inputs, results)
+            launched = following
+        if launched is not None:
+            self._fetch(launched, inputs, results)
 
     @torch.inference_mode()
-    def _forward(self, windows: list[EncoderInput]) -> list[TokenScores]:
-        batch = pad_windows(windows, self._pad_id)
-        scores_BT2 = self._scorer(
-            torch.from_numpy(batch.ids).to(self.device),
-            torch.from_numpy(batch.attention).to(self.device),
-            torch.from_numpy(batch.owned).to(self.device),
+    def _launch(self, inputs: Sequence[EncoderInput], places: list[int]) -> _Launched:
+        batch = pad_windows([inputs[place] for place in places], self._pad_id)
+        # Without padding there is no mask, and attention takes its fastest kernel.
+        attention_BT = self._send(batch.attention) if batch.is_padded else None
+        scores_BT2 = self._scorer(self._send(batch.ids), attention_BT, self._send(batch.owned))
+        if not self._is_cuda:
+            return _Launched(places, scores_BT2, None)
+        host_BT2 = torch.empty(scores_BT2.shape, dtype=scores_BT2.dtype, pin_memory=True)
+        host_BT2.copy_(scores_BT2, non_blocking=True)
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        return _Launched(places, host_BT2, done)
+
+    def _send(self, array: NDArray[np.generic]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if not self._is_cuda:
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def _fetch(
+        self,
+        launched: _Launched,
+        inputs: Sequence[EncoderInput],
+        results: dict[int, TokenScores],
+    ) -> None:
+        if launched.done is not None:
+            launched.done.synchronize()
+        windows = [inputs[place] for place in launched.places]
+        scored = cut_scores(launched.scores.numpy(), windows)
+        results.update(zip(launched.places, scored, strict=True))
+        self.on_progress()
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        """Make micro-batches smaller, for this and all later work."""
+        if self._max_positions <= _LEAST_POSITIONS:
+            raise ModelError(
+                f"the memory of {self.device} does not hold {self._max_positions} positions "
+                f"({error}); lower window.max_length, or give the replica a larger share of the "
+                "GPU (pool.gpus_per_replica)"
+            ) from error
+        self._max_positions //= 2
+        if self._is_cuda:
+            torch.cuda.empty_cache()
+        logger.warning(
+            "%s ran out of memory; micro-batches hold %d positions from now on",
+            self.device,
+            self._max_positions,
         )
-        return cut_scores(scores_BT2.cpu().numpy(), windows)
 
 
 def _do_nothing() -> None:

@@ -38,13 +38,13 @@ class WindowScorer(torch.nn.Module):
             self._constants = OutlierConstants(mean, std, self._constants.low, self._constants.high)
 
     def forward(
-        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor, owned_BT: torch.Tensor
+        self, ids_BT: torch.Tensor, attention_BT: torch.Tensor | None, owned_BT: torch.Tensor
     ) -> torch.Tensor:
         """Preserve probability and outlier score of each token in fp32, shape (B, T, 2).
 
         Args:
             ids_BT: Token ids.
-            attention_BT: 1 for tokens, 0 for padding.
+            attention_BT: 1 for tokens, 0 for padding; None where there is none.
             owned_BT: True for the tokens that a window owns; the others' numbers mean nothing.
         """
         logits_BTC, hidden_BTD = self.classifier(ids_BT, attention_BT)

@@ -78,6 +78,51 @@ def test_windows_are_padded_and_their_scores_cut_out_again():
     assert second.outlier_score.tolist() == [13, 15, 17]
 
 
+def test_skewed_lengths_cost_little_padding():
+    lengths = np.random.default_rng(0).lognormal(4, 1, 4000).clip(3, 512).astype(int).tolist()
+    plan = plan_micro_batches(lengths, 4096)
+    positions = sum(max(lengths[index] for index in batch) * len(batch) for batch in plan)
+    assert sum(lengths) / positions > 0.93
+    assert len(plan) < 1.3 * sum(lengths) / 4096
+
+
+class ShortOfMemory(torch.nn.Module):
+    """A scorer on a device that holds so many positions, and notes what it was given."""
+
+    def __init__(self, scorer, limit):
+        super().__init__()
+        self.scorer, self.limit, self.shapes = scorer, limit, []
+
+    def forward(self, ids, attention, owned):
+        if ids.numel() > self.limit:
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+        self.shapes.append(tuple(ids.shape))
+        return self.scorer(ids, attention, owned)
+
+
+def test_out_of_memory_halves_the_micro_batches_and_loses_nothing(tiny_checkpoint, caplog):
+    engine = load(tiny_checkpoint, "torch").engine
+    windows = windows_of(load(tiny_checkpoint, "torch"), TEXTS * 40)
+    expected = engine.score(windows)
+    engine._scorer = short = ShortOfMemory(engine._scorer, 1100)
+    for found, wanted in zip(engine.score(windows), expected, strict=True):
+        np.testing.assert_allclose(
+            found.preserve_probability, wanted.preserve_probability, atol=1e-5
+        )
+    assert "micro-batches hold 1024 positions from now on" in caplog.text
+    caplog.clear()
+    assert max(rows * columns for rows, columns in short.shapes) <= 1100
+    engine.score(windows)
+    assert caplog.text == ""  # it is remembered
+
+
+def test_a_device_that_holds_nothing_says_what_to_change(tiny_checkpoint):
+    engine = load(tiny_checkpoint, "torch").engine
+    engine._scorer = ShortOfMemory(engine._scorer, 0)
+    with pytest.raises(ModelError, match=r"lower window\.max_length, or give the replica a larger"):
+        engine.score(windows_of(load(tiny_checkpoint, "torch")))
+
+
 def write_constants(path):
     constants = {
         "mean": torch.linspace(-1, 1, 32),
