@@ -128,14 +128,15 @@ def _run_geometry(
         stack.callback(ceiling.close)
         corpora = []
         for name, texts in _corpora(config, checkpoint):
-            run = run_rounds(name, texts, processes, ceiling, num_rounds=config.rounds)
+            run = run_rounds(
+                name, texts, processes, ceiling, num_rounds=config.rounds, failed=errors
+            )
             corpora.append(describe_corpus(name, texts, run, checkpoint))
         memory = {name: _peak_mb(process) for name, process in processes.items()}
     keys = ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size")
     return {
         "name": geometry,
         "encoder": {key: checkpoint.config.get(key) for key in keys},
-        "errors": errors,
         "peak_memory_mb": memory,
         "corpora": corpora,
     }
@@ -189,7 +190,6 @@ def _corpora(config: BenchConfig, checkpoint: Checkpoint) -> Iterator[tuple[str,
 
 def _errors(result: Mapping[str, Any]) -> Iterator[str]:
     for geometry in result["geometries"]:
-        yield from geometry["errors"].values()
         for corpus in geometry["corpora"]:
             yield from (c["error"] for c in corpus["contestants"].values() if c["error"])
 

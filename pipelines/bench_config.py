@@ -55,8 +55,8 @@ class BenchConfig(ConfigModel):
         "ray",
     )
     """`llmlingua2`: the package as its users call it. `llmlingua2-tuned`: all documents in one
-    call, the fastest of several batch sizes. `library`: `moos.Compressor`. `local`, `ray`: `moos
-    compress` with that executor."""
+    call, the fastest of several batch sizes and data types. `library`: `moos.Compressor`. `local`,
+    `ray`: `moos compress` with that executor."""
 
     geometries: tuple[GeometryName, ...] | None = None
     """Encoders: the checkpoint's own, or larger ones with random weights. null: the checkpoint's;

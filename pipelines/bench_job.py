@@ -111,7 +111,8 @@ class JobContestant:
             kept_tokens=summary["kept_tokens"],
             failed_documents=summary["quarantined"],
             starts=starts,
-            bytes_written=sum(f.stat().st_size for f in self._output.rglob("*") if f.is_file()),
+            bytes_written=_sum_sizes(self._output),
+            data_bytes=_sum_sizes(self._output / "data"),
         )
 
     def time_stages(self) -> StageTimes | None:
@@ -180,6 +181,10 @@ class JobContestant:
             self._ray_peak = max(self._ray_peak, tree.peak)
         finally:
             ray.shutdown()
+
+
+def _sum_sizes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 class _FirstSplit:

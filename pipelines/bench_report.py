@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PEERS = ("llmlingua2", "llmlingua2-tuned")
+REFERENCES = {"llmlingua2": "x llmlingua2", "llmlingua2-tuned": "x tuned", "library": "x library"}
+"""Whom the table compares with, by the heading of the column."""
 
 
 def summarise_bench(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,16 +42,6 @@ def _summarise_contestant(contestant: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fastest_peer(contestants: Mapping[str, Any]) -> str | None:
-    """Of LLMLingua-2's two settings the faster one on a corpus; None where neither ran."""
-    rates = {
-        name: contestants[name]["tokens_per_s"]["median"]
-        for name in PEERS
-        if name in contestants and "tokens_per_s" in contestants[name]
-    }
-    return max(rates, key=lambda name: rates[name], default=None)
-
-
 def print_bench(result: Mapping[str, Any], console: Console) -> None:
     """Print all tables: the machine, then for each corpus its contestants and stages."""
     machine = result["machine"]
@@ -67,8 +58,6 @@ def print_bench(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"{name} left out: {reason}")
     dtype = "bf16" if result["config"]["gpu"] else "fp32"
     for geometry in result["geometries"]:
-        for name, error in geometry["errors"].items():
-            console.print(f"{name} could not be loaded: {error}", style="red")
         for corpus in geometry["corpora"]:
             console.print(_contestant_table(geometry, corpus, dtype))
             for name, contestant in corpus["contestants"].items():
@@ -81,14 +70,13 @@ def print_bench(result: Mapping[str, Any], console: Console) -> None:
 
 def _contestant_table(geometry: Mapping[str, Any], corpus: Mapping[str, Any], dtype: str) -> Table:
     contestants = corpus["contestants"]
-    peer = fastest_peer(contestants)
     table = Table(
         title=f"{geometry['name']}, {corpus['name']}: {corpus['documents']:,} documents, "
         f"{corpus['tokens']:,} tokens",
         caption="median over rounds (least-most); start-up is not in tokens/s",
     )
     table.add_column("contestant")
-    for column in ("tokens/s", f"x {peer or 'peer'}", "x library", f"of {dtype}"):
+    for column in ("tokens/s", *REFERENCES.values(), f"of {dtype}"):
         table.add_column(column, justify="right")
     for column in ("kept", "start s", "peak MB", "written MB"):
         table.add_column(column, justify="right")
@@ -103,11 +91,10 @@ def _contestant_table(geometry: Mapping[str, Any], corpus: Mapping[str, Any], dt
         table.add_row(
             name,
             f"{contestant['tokens_per_s']['median']:,.0f}",
-            _show(contestant["speed_ratio"].get(peer), ".2f"),
-            _show(contestant["speed_ratio"].get("library"), ".2f"),
+            *(_show(contestant["speed_ratio"].get(other), ".2f") for other in REFERENCES),
             "" if share is None else f"{share:.0%}",
             _kept(contestant),
-            ", ".join(f"{what} {values['median']:.1f}" for what, values in starts),
+            "\n".join(f"{what} {values['median']:.1f}" for what, values in starts),
             "" if memory is None else f"{memory:,.0f}",
             "" if written is None else f"{written / 1e6:.2f}",
         )

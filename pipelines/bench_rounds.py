@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -61,6 +61,7 @@ def run_rounds(
     ceiling: ContestantProcess,
     *,
     num_rounds: int,
+    failed: Mapping[str, str],
 ) -> CorpusRun:
     """Let every contestant compress a corpus once a round, then once with its stages timed.
 
@@ -70,8 +71,9 @@ def run_rounds(
         processes: The contestants.
         ceiling: What measures the machine.
         num_rounds: Rounds.
+        failed: Contestants that could not be loaded, and why.
     """
-    run = CorpusRun()
+    run = CorpusRun(errors=dict(failed))
     for name, process in processes.items():
         with _noting(run, name, corpus):
             run.settings[name] = process.ask("prepare", list(texts))

@@ -29,6 +29,7 @@ class Turn:
         failed_documents: Documents that gave no compression.
         starts: Seconds of what was started for this turn and is not in `seconds`, by name.
         bytes_written: What a job left on disk; None for what writes nothing.
+        data_bytes: Of these, the compressed documents.
     """
 
     seconds: float
@@ -37,6 +38,7 @@ class Turn:
     failed_documents: int = 0
     starts: dict[str, float] = field(default_factory=dict)
     bytes_written: int | None = None
+    data_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

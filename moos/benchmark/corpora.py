@@ -7,10 +7,10 @@ so that windows differ.
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import IO, Literal, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -119,9 +119,10 @@ def read_corpus(path: str, text_column: str, tokens: int, tokenizer: TextTokeniz
     Raises:
         ConfigError: The file cannot be read, a line holds no text there, or there is no line.
     """
-    opener = cast(Callable[..., Iterator[bytes]], gzip.open if path.endswith(".gz") else open)
+    opener = cast(Callable[..., IO[bytes]], gzip.open if path.endswith(".gz") else open)
     try:
-        texts = fill(_parse_lines(opener(path, "rb"), path, text_column), tokens, tokenizer)
+        with opener(path, "rb") as lines:
+            texts = fill(_parse_lines(lines, path, text_column), tokens, tokenizer)
     except (OSError, EOFError) as error:
         raise ConfigError(f"input={path} cannot be read: {error}") from error
     if not texts:
@@ -129,7 +130,7 @@ def read_corpus(path: str, text_column: str, tokens: int, tokenizer: TextTokeniz
     return texts
 
 
-def _parse_lines(lines: Iterator[bytes], path: str, text_column: str) -> Iterator[str]:
+def _parse_lines(lines: Iterable[bytes], path: str, text_column: str) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

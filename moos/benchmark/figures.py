@@ -77,6 +77,7 @@ def describe_turns(turns: Sequence[Turn]) -> dict[str, Any]:
         "failed_documents": max(turn.failed_documents for turn in turns),
         "starts_s": {name: spread([turn.starts[name] for turn in turns], 2) for name in names},
         "bytes_written": turns[-1].bytes_written,
+        "data_bytes": turns[-1].data_bytes,
         "turns_s": [round(turn.seconds, 4) for turn in turns],
     }
 

@@ -22,8 +22,12 @@ FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-
 """What must stand in the path of a checkpoint of each kind: the package tells tokenizers by it."""
 
 BATCH_SIZES = (4, 16, 50, 200)
-"""Windows in a forward pass to try; the package's default is 50."""
+"""Windows in a forward pass to try."""
 
+DEFAULT = ("float32", 50)
+"""Data type and windows in a forward pass where nothing is chosen."""
+
+WARM_UP_CHARS = 2000
 TRIAL_SHARE = 0.1
 TRIAL_CHARS = {"cpu": (1 << 14, 1 << 17), "cuda": (1 << 16, 1 << 20)}
 """Least and most characters of a corpus to try settings on, and below, its share."""
@@ -45,7 +49,7 @@ class LLMLingua2Spec:
         rate: Share of tokens to keep.
         is_tuned: False: a call for each document with the package's defaults, as its users do.
             True: one call for all documents, with the fastest of several batch sizes and data types
-            on each corpus. Both leave the package's code as it is.
+            on each corpus, the package's code as it is.
     """
 
     checkpoint: str
@@ -112,7 +116,7 @@ class LLMLingua2Contestant:
         self._tokenizer = tokenizer
         self._spec = spec
         self._models = {"float32": package.model}
-        self._autocast = False
+        self._is_together = spec.is_tuned
         self._texts: list[str] = []
 
     def prepare(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -150,23 +154,25 @@ class LLMLingua2Contestant:
         return sum(len(tokens) for tokens in self._tokenizer.tokenize(texts))
 
     def _compress(self, texts: Sequence[str]) -> list[str | None]:
-        if self._spec.is_tuned:
+        if self._is_together:
             try:
-                return list(self._compress_together(texts))
+                return self._compress_together(texts)
             except Exception as error:  # noqa: BLE001  one bad document fails them all
-                logging.getLogger(__name__).warning("documents are tried singly: %s", error)
+                logging.getLogger(__name__).warning("documents go singly from now on: %s", error)
+                self._is_together = False
         return [self._compress_one(text) for text in texts]
 
-    def _compress_together(self, texts: Sequence[str]) -> list[str]:
-        import torch
-
-        with torch.autocast(self._spec.device, torch.bfloat16, enabled=self._autocast):
-            # Without the filter of whole contexts, which would run the model twice.
-            result = self._package.compress_prompt(
-                list(texts), rate=self._spec.rate, use_context_level_filter=False
-            )
-        compressed: list[str] = result["compressed_prompt_list"]
-        return compressed
+    def _compress_together(self, texts: Sequence[str]) -> list[str | None]:
+        """All texts in one call; a blank one, which would fail them all, gives None."""
+        filled = [text for text in texts if text.strip()]
+        if not filled:
+            return [None for _ in texts]
+        # Without the filter of whole contexts, which would run the model twice.
+        result = self._package.compress_prompt(
+            filled, rate=self._spec.rate, use_context_level_filter=False
+        )
+        compressed = iter(result["compressed_prompt_list"])
+        return [str(next(compressed)) if text.strip() else None for text in texts]
 
     def _compress_one(self, text: str) -> str | None:
         try:
@@ -183,17 +189,17 @@ class LLMLingua2Contestant:
         tokens = self._count(sample)
         trials: dict[tuple[str, int], float] = {}
         for setting in self._settings(len(sample), tokens):
-            self._set(*setting)
-            began = time.perf_counter()
             try:
+                self._set(*setting)
+                self._compress_together([sample[0][:WARM_UP_CHARS]])
+                began = time.perf_counter()
                 self._compress_together(sample)
             except Exception as error:  # noqa: BLE001  such as out of memory
                 logging.getLogger(__name__).warning("with %s: %s", setting, error)
                 continue
             trials[setting] = tokens / (time.perf_counter() - began)
-        if not trials:
-            raise ModelError("llmlingua got through its own corpus with no setting")
-        dtype, size = max(trials, key=lambda setting: trials[setting])
+        self._is_together = bool(trials)
+        dtype, size = max(trials, key=lambda setting: trials[setting], default=DEFAULT)
         self._set(dtype, size)
         tried = {f"{dtype}/{size}": round(rate) for (dtype, size), rate in trials.items()}
         return {"max_batch_size": size, "dtype": dtype, "tried": tried}
@@ -207,10 +213,14 @@ class LLMLingua2Contestant:
 
     def _set(self, dtype: str, size: int) -> None:
         self._package.max_batch_size = size
-        self._autocast = dtype == "bfloat16"
-        if dtype == "float16" and dtype not in self._models:
-            self._models[dtype] = copy.deepcopy(self._models["float32"]).half()
-        self._package.model = self._models["float16" if dtype == "float16" else "float32"]
+        if dtype not in self._models:
+            import torch
+
+            model = copy.deepcopy(self._models["float32"]).to(getattr(torch, dtype))
+            # What the package makes of logits goes through numpy, which has no bf16.
+            model.classifier.register_forward_hook(lambda module, args, logits: logits.float())
+            self._models[dtype] = model
+        self._package.model = self._models[dtype]
 
     def _sample(self) -> list[str]:
         """The head of the corpus: a tenth of it, within bounds."""
@@ -226,7 +236,7 @@ class LLMLingua2Contestant:
 
 
 def _data_types(device: str) -> list[str]:
-    """What to try besides fp32: bf16 by autocast, since its way to numpy has no bf16 of its own."""
+    """What to try: fp32 first, and what the device has instructions for."""
     import torch
 
     if device == "cuda":
