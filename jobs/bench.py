@@ -90,7 +90,7 @@ def _measure_compress(config: BenchConfig) -> Mapping[str, Any]:
         result = run_bench(config)
         console = Console(stderr=True)
         # A log has no width of its own; tables are not to be cut there.
-        print_bench(result, console if console.is_terminal else Console(stderr=True, width=130))
+        print_bench(result, console if console.is_terminal else Console(stderr=True, width=140))
     return summarise_bench(result)
 
 

@@ -9,6 +9,9 @@ from rich.table import Table
 REFERENCES = {"llmlingua2": "x llmlingua2", "llmlingua2-tuned": "x tuned", "library": "x library"}
 """Whom the table compares with, by the heading of the column."""
 
+BUSY = 0.5
+"""Load average above which something else is at work."""
+
 
 def summarise_bench(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the command prints: medians by geometry, corpus and contestant."""
@@ -52,8 +55,12 @@ def print_bench(result: Mapping[str, Any], console: Console) -> None:
         f"{machine['load_average']} at the beginning; "
         + ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
     )
-    if machine["load_average"] > 0.5:
-        console.print("The machine was not idle: rates are too low, ratios within rounds hold.")
+    if machine["load_average"] > BUSY:
+        console.print(
+            "The machine was not idle, so nothing here is to be quoted: a contestant whose `cores "
+            "used` is far from the others' was held up.",
+            style="red",
+        )
     for name, reason in result["left_out"].items():
         console.print(f"{name} left out: {reason}")
     dtype = "bf16" if result["config"]["gpu"] else "fp32"
@@ -78,7 +85,7 @@ def _contestant_table(geometry: Mapping[str, Any], corpus: Mapping[str, Any], dt
     table.add_column("contestant")
     for column in ("tokens/s", *REFERENCES.values(), f"of {dtype}"):
         table.add_column(column, justify="right")
-    for column in ("kept", "start s", "peak MB", "written MB"):
+    for column in ("cores used", "kept", "start s", "peak MB", "written MB"):
         table.add_column(column, justify="right")
     for name, contestant in contestants.items():
         if "tokens_per_s" not in contestant:
@@ -93,6 +100,7 @@ def _contestant_table(geometry: Mapping[str, Any], corpus: Mapping[str, Any], dt
             f"{contestant['tokens_per_s']['median']:,.0f}",
             *(_show(contestant["speed_ratio"].get(other), ".2f") for other in REFERENCES),
             "" if share is None else f"{share:.0%}",
+            _show(contestant["cores_used"], ".1f"),
             _kept(contestant),
             "\n".join(f"{what} {values['median']:.1f}" for what, values in starts),
             "" if memory is None else f"{memory:,.0f}",

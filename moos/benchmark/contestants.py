@@ -26,6 +26,8 @@ class Turn:
             run's end.
         tokens: Tokens of the documents, by the compressor's tokenizer.
         kept_tokens: Tokens of the compressed documents, by the same.
+        cpu_s: CPU seconds of the process meanwhile; None where others do the work. Far below
+            `seconds` times the threads, the machine was busy with something else.
         failed_documents: Documents that gave no compression.
         starts: Seconds of what was started for this turn and is not in `seconds`, by name.
         bytes_written: What a job left on disk; None for what writes nothing.
@@ -35,6 +37,7 @@ class Turn:
     seconds: float
     tokens: int
     kept_tokens: int
+    cpu_s: float | None = None
     failed_documents: int = 0
     starts: dict[str, float] = field(default_factory=dict)
     bytes_written: int | None = None
@@ -120,10 +123,11 @@ class LibraryContestant:
 
     def run(self) -> Turn:
         """Compress all texts in one call, as the library is meant to be used."""
-        began = time.perf_counter()
+        cpu_began, began = time.process_time(), time.perf_counter()
         documents = self._compressor.compress(self._texts, rate=self._spec.rate)
         return Turn(
             seconds=time.perf_counter() - began,
+            cpu_s=time.process_time() - cpu_began,
             tokens=sum(document.num_encoder_tokens for document in documents),
             kept_tokens=sum(document.num_kept_tokens for document in documents),
         )

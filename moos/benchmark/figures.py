@@ -73,6 +73,7 @@ def describe_turns(turns: Sequence[Turn]) -> dict[str, Any]:
         "tokens_per_s_with_starts": spread(
             [turn.tokens / (turn.seconds + sum(turn.starts.values())) for turn in turns], 1
         ),
+        "cores_used": spread([t.cpu_s / t.seconds for t in turns if t.cpu_s is not None], 2),
         "kept_rate": round(sum(turn.kept_tokens for turn in turns) / max(1, tokens), 4),
         "failed_documents": max(turn.failed_documents for turn in turns),
         "starts_s": {name: spread([turn.starts[name] for turn in turns], 2) for name in names},
