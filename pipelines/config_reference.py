@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipelines.bench_config import BenchConfig
 from pipelines.config import CompressConfig
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.label_config import LabelConfig
@@ -28,6 +29,7 @@ SECTIONS = (
     ("moos label", LabelConfig),
     ("moos train", TrainConfig),
     ("moos evaluate", EvaluateConfig),
+    ("moos bench compress", BenchConfig),
 )
 
 

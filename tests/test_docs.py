@@ -9,6 +9,7 @@ from jobs.cli import COMMANDS
 from moos.checkpoint import DEFAULT_DIRECTORY, read_checkpoint
 from moos.config import load_config
 from moos.schema import annotation_schema
+from pipelines.bench_config import BenchConfig
 from pipelines.config import CompressConfig
 from pipelines.config_reference import build_reference
 from pipelines.evaluate_config import EvaluateConfig
@@ -28,6 +29,8 @@ def test_every_config_loads(path):
         load_config(LabelConfig, path)
     elif path.name.startswith("evaluate."):
         load_config(EvaluateConfig, path)
+    elif path.name.startswith("bench."):
+        load_config(BenchConfig, path)
     else:
         load_config(CompressConfig, path, ["input.path=docs", "output.path=out"])
 

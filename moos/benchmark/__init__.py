@@ -1,0 +1,1 @@
+"""What `moos bench compress` needs besides Ray: corpora, contestants, ceilings, figures."""
