@@ -67,9 +67,7 @@ def prepare_inputs(
     parts = (
         part
         for texts in group_by_chars(all_texts, [len(text) for text in all_texts])
-        for part in prepare_texts(
-            texts, tokenizer.tokenize(texts), tokenizer, max_length=max_length
-        )
+        for part in prepare_texts(texts, tokenizer, max_length=max_length)
     )
     return [
         LabelledInputs(

@@ -24,20 +24,21 @@ class Runs:
 
     Attributes:
         starts: First character of each, shape (R,).
+        lengths: Characters of each, shape (R,).
         keys: The first letters of each without their case, as one number, shape (R,).
     """
 
     starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     keys: NDArray[np.uint64]
 
-    def find(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """First characters of the runs that have one of some keys, ascending.
+    def match(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """True for each run that has one of some keys, shape (R,).
 
         These are all that are one of the words of `keys_of`, and a few others: those of more
         letters than a key holds, and those in which anything but ASCII letters follows the word.
         """
-        found: NDArray[np.int64] = self.starts[np.isin(self.keys, keys)]
-        return found
+        return np.isin(self.keys, keys)
 
 
 def keys_of(words: Iterable[str]) -> NDArray[np.uint64]:
@@ -62,7 +63,7 @@ def read_runs(codes: NDArray[np.uint32], classes: NDArray[np.uint32]) -> Runs:
     ahead = np.ndarray(len(codes), dtype="<u8", buffer=letters.data, strides=(1,))
     unread = 8 * np.maximum(KEY_LETTERS - lengths, 0).astype(np.uint64)
     keys = ahead[starts] & (~np.uint64(0) >> unread)
-    return Runs(starts, keys)
+    return Runs(starts, lengths, keys)
 
 
 def match_at(

@@ -13,7 +13,16 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from moos.characters import CLOSING, CURRENCY, DIGIT, LETTER, NUMERAL, SENTENCE_END, UPPERCASE
+from moos.characters import (
+    CLOSING,
+    CURRENCY,
+    DIGIT,
+    LETTER,
+    MARK,
+    NUMERAL,
+    SENTENCE_END,
+    UPPERCASE,
+)
 from moos.joined_texts import JoinedTexts
 from moos.listed_words import keys_of, match_at
 from moos.scores import round_scores
@@ -55,6 +64,8 @@ _QUANTITY = rf"{_NUMBER} (?:[^\S\n]++ {_NUMBER}){{0,6}}+ (?:[^\S\n]++ {_COUNTED}
 # A number, or several, and the word behind: `five million people`. Years count nothing.
 PHRASE = regex.compile(rf"(?<![\p{{L}}\p{{N}}]) (?: {_NAME} | {_QUANTITY} )", regex.VERBOSE)
 _NUMBER_KEYS = keys_of([*NUMBER_WORDS.split("|"), "half"])
+_LINK_KEYS = keys_of(_LINKS.split("|"))
+_NAME_MARKS = np.array([ord(mark) for mark in "'’.&"], dtype=np.uint32)
 
 
 def find_phrases(texts: JoinedTexts) -> NDArray[np.int64]:
@@ -71,11 +82,19 @@ def find_phrases(texts: JoinedTexts) -> NDArray[np.int64]:
 
 
 def phrase_places(texts: JoinedTexts) -> NDArray[np.int64]:
-    """Where a phrase can begin: at capitals, numerals, number words and currencies."""
-    initials = texts.classes[texts.runs.starts]
+    """Where a phrase can begin: at numbers, currencies, and capitals with more of a name behind.
+
+    More of a name is another capital, a small word that links, or an initial's or a joining mark.
+    """
+    runs = texts.runs
+    initials = texts.classes[runs.starts]
+    is_capital = initials & UPPERCASE != 0
+    goes_on = np.append(is_capital[1:] | runs.match(_LINK_KEYS)[1:], False)[: len(initials)]
+    behind = np.minimum(runs.starts + runs.lengths, len(texts.codes) - 1)
+    goes_on |= (texts.classes[behind] & MARK != 0) | np.isin(texts.codes[behind], _NAME_MARKS)
+    is_number = (initials & NUMERAL != 0) | runs.match(_NUMBER_KEYS)
     currencies = np.flatnonzero(texts.classes & CURRENCY)
-    told = texts.runs.starts[initials & (UPPERCASE | NUMERAL) != 0]
-    return np.unique(np.concatenate([told, texts.runs.find(_NUMBER_KEYS), currencies]))
+    return np.sort(np.append(runs.starts[is_capital & goes_on | is_number], currencies))
 
 
 def share_scores(scores: NDArray[np.float32], texts: JoinedTexts) -> NDArray[np.float32]:

@@ -22,16 +22,14 @@ class PreparedText:
 
     Attributes:
         text: The text.
-        tokens: Its tokens.
         words: Its words.
-        token_words: Owning word of each token, shape (T,).
+        token_words: Owning word of each token, -1 in a text without words, shape (T,).
         inputs: The windows as the encoder reads them; together they own each token once, in order.
         num_unknown_tokens: Tokens that the vocabulary does not know.
         num_non_latin_chars: Letters in scripts other than Latin.
     """
 
     text: str
-    tokens: Tokens
     words: Words
     token_words: NDArray[np.int32]
     inputs: list[EncoderInput]
@@ -55,20 +53,27 @@ class TextPreparer:
 
     def prepare(self, texts: Sequence[str]) -> list[PreparedText | DataError]:
         """Each text prepared, or what is wrong with it, in order."""
-        errors = [_text_error(text) for text in texts]
+        errors = _find_errors(texts)
         sound = [text for text, error in zip(texts, errors, strict=True) if error is None]
         parts = (
             part
             for group in group_by_chars(sound, [len(text) for text in sound])
             for part in prepare_texts(
                 group,
-                self.tokenizer.tokenize(group),
                 self.tokenizer,
                 max_length=self.max_length,
                 context_tokens=self.context_tokens,
             )
         )
         return [next(parts) if error is None else error for error in errors]
+
+
+def _find_errors(texts: Sequence[str]) -> list[DataError | None]:
+    try:
+        check_text("".join(texts))
+    except DataError:
+        return [_text_error(text) for text in texts]
+    return [None] * len(texts)
 
 
 def _text_error(text: str) -> DataError | None:
@@ -80,27 +85,23 @@ def _text_error(text: str) -> DataError | None:
 
 
 def prepare_texts(
-    texts: Sequence[str],
-    tokens: Sequence[Tokens],
-    tokenizer: TextTokenizer,
-    *,
-    max_length: int,
-    context_tokens: int = 0,
+    texts: Sequence[str], tokenizer: TextTokenizer, *, max_length: int, context_tokens: int = 0
 ) -> list[PreparedText]:
-    """Cut texts into words and windows, and put special tokens around each window.
+    """Cut texts into tokens, words and windows, and put special tokens around each window.
 
     Args:
         texts: The texts, a group of them: `group_by_chars`.
-        tokens: Their tokens, by `tokenizer`.
         tokenizer: The encoder's.
         max_length: Most tokens per window, special tokens included.
         context_tokens: Unscored neighbours to show on each side of a window.
+
+    Raises:
+        DataError: A text holds a lone surrogate.
     """
     joined = join_texts(texts)
     words = joined.split_words()
-    bounds = bounds_of([len(part) for part in tokens])
-    ids = np.concatenate([_NO_IDS, *(part.ids for part in tokens)])
-    token_words = split_column(_map_tokens(tokens, joined, bounds), bounds)
+    tokens, bounds = tokenizer.tokenize_group(texts)
+    token_words = split_column(_map_tokens(tokens, bounds, joined), bounds)
     plans = _plan(
         joined,
         words,
@@ -108,29 +109,25 @@ def prepare_texts(
         max_tokens=max_length - len(tokenizer.prefix_ids) - len(tokenizer.suffix_ids),
         context_tokens=context_tokens,
     )
-    inputs = iter(_enclose(ids, bounds, plans, tokenizer))
-    num_unknown = _count(ids == tokenizer.unknown_id, bounds[:-1], bounds[1:])
+    inputs = iter(_enclose(tokens.ids, bounds, plans, tokenizer))
+    num_unknown = _count(tokens.ids == tokenizer.unknown_id, bounds[:-1], bounds[1:])
     num_non_latin = _count(joined.classes & NON_LATIN != 0, joined.starts, joined.ends)
     return [
-        PreparedText(text, own_tokens, own_words, owners, list(islice(inputs, len(plan))), *counts)
-        for text, own_tokens, own_words, owners, plan, *counts in zip(
-            texts, tokens, words, token_words, plans, num_unknown, num_non_latin, strict=True
+        PreparedText(text, own_words, owners, list(islice(inputs, len(plan))), *counts)
+        for text, own_words, owners, plan, *counts in zip(
+            texts, words, token_words, plans, num_unknown, num_non_latin, strict=True
         )
     ]
 
 
-_NO_IDS = np.zeros(0, dtype=np.int32)
-
-
 def _map_tokens(
-    tokens: Sequence[Tokens], joined: JoinedTexts, bounds: NDArray[np.int64]
+    tokens: Tokens, bounds: NDArray[np.int64], joined: JoinedTexts
 ) -> NDArray[np.int32]:
     """The word that owns each token, counted from its text's first one, as `map_tokens` has it."""
     lengths = np.diff(bounds)
     shift = np.repeat(joined.starts, lengths).astype(np.int32)
-    starts = np.concatenate([_NO_IDS, *(part.starts for part in tokens)]) + shift
-    ends = np.concatenate([_NO_IDS, *(part.ends for part in tokens)]) + shift
-    owners = map_tokens(Tokens(starts, starts, ends), joined.words)
+    placed = Tokens(tokens.ids, tokens.starts + shift, tokens.ends + shift)
+    owners = map_tokens(placed, joined.words)
     # What is behind a text's last word belongs to that, not to the next text's first word. In a
     # text without words this gives -1.
     first = np.repeat(joined.bounds[:-1], lengths)

@@ -67,7 +67,7 @@ def _pattern(
 
 def _list_places(words: str) -> Places:
     keys = keys_of(words.split("|"))
-    return lambda texts: texts.runs.find(keys)
+    return lambda texts: texts.runs.starts[texts.runs.match(keys)]
 
 
 def _number_places(texts: JoinedTexts) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ def merge_kept_words(
     everything gives the whole text. A text without words is kept whole; an empty one has no span.
     """
     if len(words) == 0:
-        return [(0, num_chars)] if num_chars else []
+        return _whole(num_chars)
     owners = np.zeros(len(words), dtype=np.int64)
     starts, ends = _merge(keep, words, owners, np.array([0]), np.array([num_chars]))
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
@@ -54,29 +54,18 @@ def render_texts(
         keep: True for each word that stays, shape (W,).
     """
     if len(keep) == 0:
-        return [(text, _whole(text)) for text in texts.texts]
+        return [(text, _whole(len(text))) for text in texts.texts]
     starts, ends = _merge(keep, texts.words, texts.owners, texts.starts, texts.ends)
     owners = np.searchsorted(texts.starts, starts, side="right") - 1
     separators = _choose_separators(texts.classes, ends[:-1], starts[1:])
     separators[owners[1:] != owners[:-1]] = 0
-    # A separator takes the place of the first character of its gap.
-    shown = np.repeat(
-        np.arange(2 * len(starts) + 1) % 2 == 1,
-        np.diff(np.stack([starts, ends], axis=1).ravel(), prepend=0, append=len(texts.joined)),
-    )
-    codes = texts.codes.copy()
-    places = ends[:-1][separators > 0]
-    codes[places], shown[places] = separators[separators > 0], True
-    rendered = codes[shown].tobytes().decode("utf-32-le", "surrogatepass")
-    spans = list(
-        zip(
-            (starts - texts.starts[owners]).tolist(),
-            (ends - texts.starts[owners]).tolist(),
-            strict=True,
-        )
-    )
+    rendered = _join_spans(texts, starts, ends, separators)
+    shift = texts.starts[owners]
+    spans = list(zip((starts - shift).tolist(), (ends - shift).tolist(), strict=True))
     span_bounds = np.searchsorted(owners, np.arange(len(texts) + 1))
-    bounds = bounds_of(ends - starts + np.append(0, separators > 0)[: len(starts)])[span_bounds]
+    shown_chars = ends - starts
+    shown_chars[1:] += separators > 0
+    bounds = bounds_of(shown_chars)[span_bounds]
     parts = zip(
         texts.texts,
         np.diff(texts.bounds).tolist(),
@@ -85,16 +74,33 @@ def render_texts(
         strict=True,
     )
     return [
-        (rendered[slice(*shown_part)], spans[slice(*span_part)])
-        if num_words
-        else (text, _whole(text))
-        for text, num_words, shown_part, span_part in parts
+        (rendered[slice(*shown)], spans[slice(*own)]) if num_words else (text, _whole(len(text)))
+        for text, num_words, shown, own in parts
     ]
 
 
-def _whole(text: str) -> list[tuple[int, int]]:
+def _join_spans(
+    texts: JoinedTexts,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    separators: NDArray[np.uint32],
+) -> str:
+    """The characters of all spans, with the separators between them."""
+    edges = np.stack([starts, ends], axis=1).ravel()
+    lengths = np.diff(edges, prepend=0, append=len(texts.joined))
+    shown = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    # A separator takes the place of the first character of its gap.
+    codes = texts.codes.copy()
+    places = ends[:-1][separators > 0]
+    codes[places] = separators[separators > 0]
+    shown[places] = True
+    encoded: bytes = codes[shown].tobytes()
+    return encoded.decode("utf-32-le", "surrogatepass")
+
+
+def _whole(num_chars: int) -> list[tuple[int, int]]:
     """The one span of a text without words; an empty text has none."""
-    return [(0, len(text))] if text else []
+    return [(0, num_chars)] if num_chars else []
 
 
 def render(text: str, spans: Sequence[tuple[int, int]]) -> str:

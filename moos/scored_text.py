@@ -59,7 +59,7 @@ def score_words(
     """
     texts = join_texts([part.text for part in parts], [part.words for part in parts])
     token_words = np.concatenate([_NO_WORDS, *(part.token_words for part in parts)])
-    first_words = np.repeat(texts.bounds[:-1], [len(part.tokens) for part in parts])
+    first_words = np.repeat(texts.bounds[:-1], [len(part.token_words) for part in parts])
     is_owned = token_words >= 0  # not so in a text without words
     owners = (token_words + first_words)[is_owned].astype(np.int32)
     probability = np.concatenate([_NO_SCORES, *(item.preserve_probability for item in scores)])
@@ -87,7 +87,7 @@ def score_words(
             preserve_probability=probabilities[place],
             outlier_score=outliers[place],
             score=own_scores[place],
-            num_tokens=len(part.tokens),
+            num_tokens=len(part.token_words),
             num_unknown_tokens=part.num_unknown_tokens,
             num_non_latin_chars=part.num_non_latin_chars,
         )

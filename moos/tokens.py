@@ -98,12 +98,23 @@ class TextTokenizer:
         Raises:
             DataError: A text holds a lone surrogate, which no UTF-8 tokenizer can read.
         """
-        cuts = [_cut_points(text) for text in texts]
-        pieces = [
-            text[start:stop]
-            for text, starts in zip(texts, cuts, strict=True)
-            for start, stop in pairwise([*starts, len(text)])
+        tokens, bounds = self.tokenize_group(texts)
+        return [
+            Tokens(tokens.ids[start:stop], tokens.starts[start:stop], tokens.ends[start:stop])
+            for start, stop in pairwise(bounds.tolist())
         ]
+
+    def tokenize_group(self, texts: Sequence[str]) -> tuple[Tokens, NDArray[np.int64]]:
+        """Tokens of all texts end to end, each as characters of its own text.
+
+        Returns:
+            The tokens, and where those of each text begin and the last one's end, shape (N + 1,).
+
+        Raises:
+            DataError: A text holds a lone surrogate, which no UTF-8 tokenizer can read.
+        """
+        parts = [_cut(text) for text in texts]
+        pieces = [piece for part in parts for _, piece in part]
         try:
             encodings = self._tokenizer.encode_batch(pieces, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:  # the latter from a batch
@@ -113,11 +124,12 @@ class TextTokenizer:
         # Two numbers a token, in one run: an array of a list of pairs takes twice as long.
         pairs = chain.from_iterable(encoding.offsets for encoding in encodings)
         offsets = _flatten(pairs, 2 * sum(counts)).reshape(-1, 2)
-        offsets += np.repeat(_flatten(cuts, len(pieces)), counts)[:, None]
+        cuts = np.array([cut for part in parts for cut, _ in part], dtype=np.int32)
+        offsets += np.repeat(cuts, counts)[:, None]
         starts, ends = np.ascontiguousarray(offsets.T)
-        piece_bounds = np.cumsum([0, *counts])
-        bounds = piece_bounds[np.cumsum([0, *map(len, cuts)])].tolist()
-        return [Tokens(ids[a:b], starts[a:b], ends[a:b]) for a, b in pairwise(bounds)]
+        piece_bounds = np.cumsum([0, *counts], dtype=np.int64)
+        bounds = piece_bounds[np.cumsum([0, *map(len, parts)])]
+        return Tokens(ids, starts, ends), bounds
 
     def _as_text(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """Specials as unknown: a SentencePiece vocabulary holds `</s>` as a piece too."""
@@ -150,12 +162,14 @@ def _flatten(parts: Iterable[Iterable[int]], count: int) -> NDArray[np.int32]:
     return np.fromiter(chain.from_iterable(parts), dtype=np.int32, count=count)
 
 
-def _cut_points(text: str) -> list[int]:
-    """Starts of the pieces to encode: cut before white space where a piece holds any."""
-    cuts = [0]
-    while len(text) - cuts[-1] > PIECE_CHARS:
-        start = cuts[-1]
+def _cut(text: str) -> list[tuple[int, str]]:
+    """The pieces to encode, each with its start: cut before white space where a piece holds any."""
+    start, pieces = 0, []
+    while len(text) - start > PIECE_CHARS:
         limit = start + PIECE_CHARS
         spaces = _SPACE_RUN.search(text, limit - PIECE_CHARS // 8, limit)
-        cuts.append(spaces.start() if spaces is not None else limit)
-    return cuts
+        stop = spaces.start() if spaces is not None else limit
+        pieces.append((start, text[start:stop]))
+        start = stop
+    pieces.append((start, text[start:]))
+    return pieces

@@ -174,7 +174,7 @@ def measure_token_similarity(encoder: Encoder, text: str) -> TokenSimilarity:
         DataError: The text has no tokens, or is not valid Unicode.
     """
     (tokens,) = encoder.tokenizer.tokenize([text])
-    (part,) = prepare_texts([text], [tokens], encoder.tokenizer, max_length=encoder.max_length)
+    (part,) = prepare_texts([text], encoder.tokenizer, max_length=encoder.max_length)
     if not part.inputs:
         raise DataError(f"text {text!r:.80} has no tokens to compare")
     ((_, _, hidden),) = encode_windows(encoder.model, part.inputs[:1])

@@ -69,10 +69,7 @@ def test_texts_are_prepared_together_as_they_are_alone(
     texts, tokenizer = data.draw(some_texts), tiny_compressor.tokenizer
 
     def prepare(*texts: str) -> list[PreparedText]:
-        tokens = tokenizer.tokenize(texts)
-        return prepare_texts(
-            texts, tokens, tokenizer, max_length=max_length, context_tokens=context
-        )
+        return prepare_texts(texts, tokenizer, max_length=max_length, context_tokens=context)
 
     assert same(prepare(*texts), [prepare(text)[0] for text in texts])
 
@@ -227,7 +224,7 @@ def test_every_listed_word_is_found_whatever_its_case(parts):
         rf"(?<![\p{{L}}\p{{N}}])(?:{'|'.join(LISTED)})(?![\p{{L}}\p{{N}}])", regex.IGNORECASE
     )
     texts = join_texts([text])
-    places = texts.runs.find(keys_of(LISTED)).tolist()
+    places = texts.runs.starts[texts.runs.match(keys_of(LISTED))].tolist()
     assert {match.start() for match in expression.finditer(text)} <= set(places)
     runs = [match.start() for match in regex.finditer(r"[\p{L}\p{N}]+", text)]
     assert texts.runs.starts.tolist() == runs
