@@ -32,6 +32,11 @@ NON_LATIN = 1 << 16
 EMOJI_JOINER = 1 << 17
 """Zero-width joiner: makes one emoji of two."""
 UPPERCASE = 1 << 18
+NUMERAL = 1 << 19
+ALPHANUMERIC = 1 << 20
+"""Letter or numeral of any script."""
+WORD = 1 << 21
+"""What `\\w` matches: letters, marks, digits and underscores, but no fractions."""
 
 _SPACELESS_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CLASSES = {
@@ -54,18 +59,25 @@ _CLASSES = {
     EMOJI_JOINER: r"\u200d",
     UPPERCASE: r"\p{Lu}",
     NON_LATIN: r"[\p{L}--\p{Latin}]",
+    NUMERAL: r"\p{N}",
+    ALPHANUMERIC: r"[\p{L}\p{N}]",
+    WORD: r"\w",
 }
 
 
-@lru_cache(maxsize=1)
-def _table() -> NDArray[np.uint32]:
-    # Surrogates are no characters; a stand-in of no class keeps positions equal to code points.
+def every_character() -> str:
+    """All code points in order, each surrogate with a stand-in of no class in its place."""
     low, high = 0xD800, 0xE000
-    everything = (
+    return (
         "".join(map(chr, range(low)))
         + "\ue000" * (high - low)
         + "".join(map(chr, range(high, 0x110000)))
     )
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.uint32]:
+    everything = every_character()
     table = np.zeros(len(everything), dtype=np.uint32)
     for bit, pattern in _CLASSES.items():
         for match in regex.finditer(f"(?:{pattern})+", everything, flags=regex.V1):
@@ -73,10 +85,16 @@ def _table() -> NDArray[np.uint32]:
     return table
 
 
-def classify(text: str) -> NDArray[np.uint32]:
-    """The class bits of each character, shape (number of code points,).
+def code_points(text: str) -> NDArray[np.uint32]:
+    """The code point of each character, shape (number of code points,)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
-    A lone surrogate has no class.
-    """
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return _table()[codes]
+
+def look_up(codes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The class bits of each code point, same shape; a lone surrogate has no class."""
+    return _table().take(codes)
+
+
+def classify(text: str) -> NDArray[np.uint32]:
+    """The class bits of each character, shape (number of code points,)."""
+    return look_up(code_points(text))

@@ -1,27 +1,36 @@
 """The compressor: model, tokenizer and selection, loaded once and used for many texts."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from pydantic import ValidationError
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
 from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
-from moos.corpus import ScoreHistogram, find_threshold
+from moos.corpus import find_threshold, merge_histograms
 from moos.devices import has_cuda
 from moos.document import CompressedDocument
 from moos.engines import Engine
 from moos.engines.loading import EngineName, load_engine
 from moos.errors import ConfigError, DataError
+from moos.joined_texts import group_by_chars
 from moos.preparation import PreparedText, TextPreparer
-from moos.scored_text import ScoredText, compress_scored, score_words
+from moos.scored_text import (
+    ProtectedText,
+    ScoredText,
+    compress_protected,
+    compress_scored,
+    count_scores,
+    protect_scored,
+    score_words,
+)
 from moos.selector import Selector
 from moos.tokens import TextTokenizer
 
-GROUP_CHARS = 1 << 18
-"""Characters scored together: enough to fill micro-batches, few enough to bound memory."""
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Compressor:
@@ -143,15 +152,14 @@ class Compressor:
         if rate is not None and selector.corpus is None:
             return self._compress_corpus(texts, selector, rate)
         return [
-            result if isinstance(result, DataError) else _try_compress(result, selector)
-            for result in self._score_each(texts)
+            result
+            for group in self._score_groups(texts)
+            for result in _pass_errors(group, lambda scored: compress_scored(scored, selector))
         ]
 
-    def _score_each(self, texts: Sequence[str]) -> Iterator[ScoredText | DataError]:
+    def _score_groups(self, texts: Sequence[str]) -> Iterator[list[ScoredText | DataError]]:
         for group in group_by_chars(texts, [len(text) for text in texts]):
-            results = self.preparer.prepare(group)
-            scored = iter(self.score([r for r in results if isinstance(r, PreparedText)]))
-            yield from (r if isinstance(r, DataError) else next(scored) for r in results)
+            yield _pass_errors(self.preparer.prepare(group), self.score)
 
     def score(self, parts: Sequence[PreparedText]) -> list[ScoredText]:
         """Run the model over prepared texts; their word scores, in order.
@@ -160,32 +168,26 @@ class Compressor:
         """
         scored = []
         for group in group_by_chars(parts, [len(part.text) for part in parts]):
-            scores = iter(self.engine.score([item for part in group for item in part.inputs]))
-            for part in group:
-                own = [next(scores) for _ in part.inputs]
-                scored.append(score_words(part, own, self.scoring))
+            scores = self.engine.score([item for part in group for item in part.inputs])
+            scored.extend(score_words(group, scores, self.scoring))
         return scored
 
     def _compress_corpus(
         self, texts: Sequence[str], selector: Selector, rate: float
     ) -> list[CompressedDocument | DataError]:
-        results = list(self._score_each(texts))
-        histogram = ScoreHistogram()
-        for place, result in enumerate(results):
-            if isinstance(result, DataError):
-                continue
-            try:
-                protected = selector.protected(result.text, result.words)
-            except DataError as error:
-                results[place] = error
-                continue
-            histogram.add_text(
-                result.score, result.token_counts, protected, num_tokens=result.num_tokens
-            )
-        selector = Selector(selector.config, corpus=find_threshold(histogram, rate))
+        groups = [
+            _pass_errors(group, lambda scored: protect_scored(scored, selector))
+            for group in self._score_groups(texts)
+        ]
+        histogram = merge_histograms(
+            count_scores([found for found in group if isinstance(found, ProtectedText)])
+            for group in groups
+        )
+        decided = Selector(selector.config, corpus=find_threshold(histogram, rate))
         return [
-            result if isinstance(result, DataError) else _try_compress(result, selector)
-            for result in results
+            result
+            for group in groups
+            for result in _pass_errors(group, lambda found: compress_protected(found, decided))
         ]
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
@@ -193,23 +195,6 @@ class Compressor:
         from moos.model import save_plain
 
         save_plain(self.checkpoint, Path(directory))
-
-
-def group_by_chars(items: Sequence[Any], chars: Sequence[int]) -> Iterator[Sequence[Any]]:
-    """Consecutive items of about `GROUP_CHARS` together; a longer one ends its group.
-
-    Args:
-        items: Whatever holds the texts.
-        chars: Characters of each.
-    """
-    start, held = 0, 0
-    for index, count in enumerate(chars):
-        held += count
-        if held >= GROUP_CHARS:
-            yield items[start : index + 1]
-            start, held = index + 1, 0
-    if start < len(items):
-        yield items[start:]
 
 
 def check_threshold(config: SelectionConfig, scoring: Scoring) -> None:
@@ -229,11 +214,12 @@ def check_threshold(config: SelectionConfig, scoring: Scoring) -> None:
             )
 
 
-def _try_compress(scored: ScoredText, selector: Selector) -> CompressedDocument | DataError:
-    try:
-        return compress_scored(scored, selector)
-    except DataError as error:
-        return error
+def _pass_errors(
+    items: Sequence[T | DataError], step: Callable[[list[T]], Sequence[U | DataError]]
+) -> list[U | DataError]:
+    """What a step makes of the items that are no errors, with the errors in their places."""
+    results = iter(step([item for item in items if not isinstance(item, DataError)]))
+    return [item if isinstance(item, DataError) else next(results) for item in items]
 
 
 def raise_error(result: CompressedDocument | DataError) -> CompressedDocument:

@@ -41,13 +41,13 @@ class ScoreHistogram:
         *,
         num_tokens: int,
     ) -> None:
-        """Count a text.
+        """Count a text, or several end to end.
 
         Args:
             scores: One score per word, on the grid, shape (W,).
             token_counts: Tokens of each word, shape (W,).
             protected: Words that stay whatever their score, shape (W,).
-            num_tokens: Tokens of the text.
+            num_tokens: Tokens of the text, or of all of them.
         """
         competing = ~protected
         levels = score_levels(scores[competing])

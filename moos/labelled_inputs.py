@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moos.engines import EncoderInput
+from moos.joined_texts import group_by_chars
 from moos.labels import LabelledDocument
-from moos.preparation import prepare_text
+from moos.preparation import prepare_texts
 from moos.tokens import TextTokenizer
 from moos.words import Words
 
@@ -62,12 +63,19 @@ def prepare_inputs(
         tokenizer: The encoder's.
         max_length: Most tokens per window, special tokens included.
     """
-    prepared = []
-    all_tokens = tokenizer.tokenize([document.text for document in documents])
-    for document, tokens in zip(documents, all_tokens, strict=True):
-        part = prepare_text(document.text, tokens, tokenizer, max_length=max_length)
-        labels = label_words(document, part.words)
-        prepared.append(
-            LabelledInputs(document.id, document.domain, part.inputs, part.token_words, labels)
+    all_texts = [document.text for document in documents]
+    parts = (
+        part
+        for texts in group_by_chars(all_texts, [len(text) for text in all_texts])
+        for part in prepare_texts(texts, tokenizer, max_length=max_length)
+    )
+    return [
+        LabelledInputs(
+            document.id,
+            document.domain,
+            part.inputs,
+            part.token_words,
+            label_words(document, part.words),
         )
-    return prepared
+        for document, part in zip(documents, parts, strict=True)
+    ]

@@ -18,12 +18,14 @@ from moos.characters import (
     CURRENCY,
     DIGIT,
     LETTER,
+    MARK,
+    NUMERAL,
     SENTENCE_END,
     UPPERCASE,
-    classify,
 )
+from moos.joined_texts import JoinedTexts
+from moos.listed_words import keys_of, match_at
 from moos.scores import round_scores
-from moos.words import Words
 
 _LINKS = "of|de|del|della|der|den|di|du|da|dos|la|le|van|von|zu|al|el|bin|ibn|y|e"
 """Small words inside names: `University of Paris`, `Ludwig van Beethoven`."""
@@ -60,18 +62,17 @@ _COUNTED = rf"""(?:(?:square|cubic|metric)[^\S\n]++)?+
     (?!(?i:{_FUNCTION_WORDS})(?![\p{{L}}\p{{N}}])) \p{{L}}[\p{{L}}\-]*+"""
 _QUANTITY = rf"{_NUMBER} (?:[^\S\n]++ {_NUMBER}){{0,6}}+ (?:[^\S\n]++ {_COUNTED})?+"
 # A number, or several, and the word behind: `five million people`. Years count nothing.
-_PHRASE = regex.compile(rf"(?<![\p{{L}}\p{{N}}]) (?: {_NAME} | {_QUANTITY} )", regex.VERBOSE)
+PHRASE = regex.compile(rf"(?<![\p{{L}}\p{{N}}]) (?: {_NAME} | {_QUANTITY} )", regex.VERBOSE)
+_NUMBER_KEYS = keys_of([*NUMBER_WORDS.split("|"), "half"])
+_LINK_KEYS = keys_of(_LINKS.split("|"))
+_NAME_MARKS = np.array([ord(mark) for mark in "'’.&"], dtype=np.uint32)
 
 
-def find_phrases(text: str, words: Words) -> NDArray[np.int64]:
-    """The phrases of two words or more, as ranges of words: sorted, disjoint, shape (P, 2).
-
-    Args:
-        text: The text.
-        words: Its words.
-    """
-    spans = np.array([match.span() for match in _PHRASE.finditer(text)], dtype=np.int64)
-    spans = spans.reshape(-1, 2)
+def find_phrases(texts: JoinedTexts) -> NDArray[np.int64]:
+    """The phrases of two words or more, as ranges of words: sorted, disjoint, shape (P, 2)."""
+    words = texts.words
+    matches = match_at(PHRASE, texts.joined, phrase_places(texts))
+    spans = np.array(matches, dtype=np.int64).reshape(-1, 2)
     first = np.searchsorted(words.ends, spans[:, 0], side="right")
     stop = np.searchsorted(words.starts, spans[:, 1], side="left")
     # A word may hold the end of one match and the beginning of the next.
@@ -80,7 +81,23 @@ def find_phrases(text: str, words: Words) -> NDArray[np.int64]:
     return np.stack([first[several], stop[several]], axis=1)
 
 
-def share_scores(scores: NDArray[np.float32], text: str, words: Words) -> NDArray[np.float32]:
+def phrase_places(texts: JoinedTexts) -> NDArray[np.int64]:
+    """Where a phrase can begin: at numbers, currencies, and capitals with more of a name behind.
+
+    More of a name is another capital, a small word that links, or an initial's or a joining mark.
+    """
+    runs = texts.runs
+    initials = texts.classes[runs.starts]
+    is_capital = initials & UPPERCASE != 0
+    goes_on = np.append(is_capital[1:] | runs.match(_LINK_KEYS)[1:], False)[: len(initials)]
+    behind = np.minimum(runs.starts + runs.lengths, len(texts.codes) - 1)
+    goes_on |= (texts.classes[behind] & MARK != 0) | np.isin(texts.codes[behind], _NAME_MARKS)
+    is_number = (initials & NUMERAL != 0) | runs.match(_NUMBER_KEYS)
+    currencies = np.flatnonzero(texts.classes & CURRENCY)
+    return np.sort(np.append(runs.starts[is_capital & goes_on | is_number], currencies))
+
+
+def share_scores(scores: NDArray[np.float32], texts: JoinedTexts) -> NDArray[np.float32]:
     """Scores by which words that belong together stay or go together, shape (W,).
 
     A phrase has the mean over its content words: those that begin with a capital letter or a
@@ -89,37 +106,37 @@ def share_scores(scores: NDArray[np.float32], text: str, words: Words) -> NDArra
     run together; other closing marks score at most what the word does that they touch.
 
     Args:
-        scores: One score per word, shape (W,).
-        text: The text.
-        words: Its words.
+        scores: One score per word of the texts, shape (W,).
+        texts: The texts.
     """
-    if len(words) == 0:
+    if len(scores) == 0:
         return scores
-    classes = classify(text)
-    shared = _bind_marks(scores, words, classes)
-    _share_in_phrases(shared, scores, find_phrases(text, words), classes[words.starts])
+    initials = texts.classes[texts.words.starts]
+    shared = _bind_marks(scores, texts, initials)
+    _share_in_phrases(shared, scores, find_phrases(texts), initials)
     return shared
 
 
 def _bind_marks(
-    scores: NDArray[np.float32], words: Words, classes: NDArray[np.uint32]
+    scores: NDArray[np.float32], texts: JoinedTexts, initials: NDArray[np.uint32]
 ) -> NDArray[np.float32]:
     """Scores in which punctuation follows its words; a copy."""
-    initials = classes[words.starts]
+    words, owners = texts.words, texts.owners
     is_single = words.ends - words.starts == 1
     closes = is_single & (initials & CLOSING != 0)
     ends = is_single & (initials & SENTENCE_END != 0)
     shared = scores.copy()
     touches = np.concatenate([[False], words.ends[:-1] == words.starts[1:]])
     is_mark = closes | ends
-    owner = np.maximum.accumulate(np.where(is_mark, -1, np.arange(len(words))))
-    bound = closes & ~ends & touches & (owner >= 0)
-    shared[bound] = np.minimum(scores[bound], scores[owner[bound]])
+    before = np.maximum.accumulate(np.where(is_mark, -1, np.arange(len(scores))))
+    bound = closes & ~ends & touches & (before >= texts.bounds[owners])
+    shared[bound] = np.minimum(scores[bound], scores[before[bound]])
     # The first word behind an end begins a sentence; further marks belong to the one that ended.
     others = np.flatnonzero(~is_mark)
-    begins = np.zeros(len(words), dtype=np.bool_)
-    begins[others[1:]] = np.diff(np.cumsum(ends)[others]) > 0
-    begins[0] = True
+    begins = np.zeros(len(scores), dtype=np.bool_)
+    follows = (np.diff(np.cumsum(ends)[others]) > 0) & (np.diff(owners[others]) == 0)
+    begins[others[1:]] = follows
+    begins[texts.bounds[owners]] = True
     best = np.maximum.reduceat(np.where(is_mark, 0, scores), np.flatnonzero(begins))
     shared[ends] = best[np.cumsum(begins) - 1][ends]
     return shared

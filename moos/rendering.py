@@ -1,12 +1,14 @@
 """From a keep mask to kept spans, and from spans to the compressed text."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from moos.characters import CLOSING, NEWLINE, SPACE, SPACELESS, classify
 from moos.errors import DataError
+from moos.joined_texts import JoinedTexts, bounds_of
 from moos.words import Words
 
 
@@ -18,16 +20,87 @@ def merge_kept_words(
     White space before the first word and behind the last belongs to those words, so keeping
     everything gives the whole text. A text without words is kept whole; an empty one has no span.
     """
-    if num_chars == 0:
-        return []
     if len(words) == 0:
-        return [(0, num_chars)]
-    edges = np.diff(np.concatenate([[0], keep.astype(np.int8), [0]]))
-    first = np.flatnonzero(edges == 1)
-    last = np.flatnonzero(edges == -1) - 1
-    starts = np.where(first == 0, 0, words.starts[first])
-    ends = np.where(last == len(words) - 1, num_chars, words.ends[last])
+        return _whole(num_chars)
+    owners = np.zeros(len(words), dtype=np.int64)
+    starts, ends = _merge(keep, words, owners, np.array([0]), np.array([num_chars]))
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
+def _merge(
+    keep: NDArray[np.bool_],
+    words: Words,
+    owners: NDArray[np.int64],
+    text_starts: NDArray[np.int64],
+    text_ends: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts and ends of the spans of texts that lie end to end, each with its own white space."""
+    changes = owners[1:] != owners[:-1]
+    opens, closes = np.append(True, changes), np.append(changes, True)
+    first = np.flatnonzero(keep & (opens | ~np.append(False, keep[:-1])))
+    last = np.flatnonzero(keep & (closes | ~np.append(keep[1:], False)))
+    starts = np.where(opens[first], text_starts[owners[first]], words.starts[first])
+    ends = np.where(closes[last], text_ends[owners[last]], words.ends[last])
+    return starts, ends
+
+
+def render_texts(
+    texts: JoinedTexts, keep: NDArray[np.bool_]
+) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Each text's compression and its spans: `merge_kept_words`, then `render`, of all at once.
+
+    Args:
+        texts: The texts.
+        keep: True for each word that stays, shape (W,).
+    """
+    if len(keep) == 0:
+        return [(text, _whole(len(text))) for text in texts.texts]
+    starts, ends = _merge(keep, texts.words, texts.owners, texts.starts, texts.ends)
+    owners = np.searchsorted(texts.starts, starts, side="right") - 1
+    separators = _choose_separators(texts.classes, ends[:-1], starts[1:])
+    separators[owners[1:] != owners[:-1]] = 0
+    rendered = _join_spans(texts, starts, ends, separators)
+    shift = texts.starts[owners]
+    spans = list(zip((starts - shift).tolist(), (ends - shift).tolist(), strict=True))
+    span_bounds = np.searchsorted(owners, np.arange(len(texts) + 1))
+    shown_chars = ends - starts
+    shown_chars[1:] += separators > 0
+    bounds = bounds_of(shown_chars)[span_bounds]
+    parts = zip(
+        texts.texts,
+        np.diff(texts.bounds).tolist(),
+        pairwise(bounds.tolist()),
+        pairwise(span_bounds.tolist()),
+        strict=True,
+    )
+    return [
+        (rendered[slice(*shown)], spans[slice(*own)]) if num_words else (text, _whole(len(text)))
+        for text, num_words, shown, own in parts
+    ]
+
+
+def _join_spans(
+    texts: JoinedTexts,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    separators: NDArray[np.uint32],
+) -> str:
+    """The characters of all spans, with the separators between them."""
+    edges = np.stack([starts, ends], axis=1).ravel()
+    lengths = np.diff(edges, prepend=0, append=len(texts.joined))
+    shown = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    # A separator takes the place of the first character of its gap.
+    codes = texts.codes.copy()
+    places = ends[:-1][separators > 0]
+    codes[places] = separators[separators > 0]
+    shown[places] = True
+    encoded: bytes = codes[shown].tobytes()
+    return encoded.decode("utf-32-le", "surrogatepass")
+
+
+def _whole(num_chars: int) -> list[tuple[int, int]]:
+    """The one span of a text without words; an empty text has none."""
+    return [(0, num_chars)] if num_chars else []
 
 
 def render(text: str, spans: Sequence[tuple[int, int]]) -> str:
@@ -57,24 +130,26 @@ def render(text: str, spans: Sequence[tuple[int, int]]) -> str:
         previous_end = end
     if len(spans) == 1:
         return text[spans[0][0] : spans[0][1]]
-    separators = choose_separators(classify(text), np.array(spans, dtype=np.int64))
+    bounds = np.array(spans, dtype=np.int64)
+    separators = _choose_separators(classify(text), bounds[:-1, 1], bounds[1:, 0])
     parts = [text[spans[0][0] : spans[0][1]]]
-    for separator, (start, end) in zip(separators, spans[1:], strict=True):
-        parts.append(separator)
+    for code, (start, end) in zip(separators.tolist(), spans[1:], strict=True):
+        parts.append(chr(code) if code else "")
         parts.append(text[start:end])
     return "".join(parts)
 
 
-def choose_separators(classes: NDArray[np.uint32], spans: NDArray[np.int64]) -> list[str]:
-    """What stands between each span and the next in the compressed text, N - 1 strings."""
-    gap_start, gap_end = spans[:-1, 1], spans[1:, 0]
-    num_breaks = np.concatenate([[0], np.cumsum(classes & NEWLINE != 0)])
-    left, right = classes[gap_start - 1], classes[gap_end]
-    breaks = num_breaks[gap_end] > num_breaks[gap_start]
-    closes = (right & CLOSING != 0) & (classes[gap_end - 1] & SPACE == 0)
-    glued = (gap_start == gap_end) | ((left | right) & SPACELESS != 0) | closes
-    codes = np.where(breaks & (gap_start < gap_end), 2, np.where(glued, 0, 1))
-    return [("", " ", "\n")[code] for code in codes.tolist()]
+def _choose_separators(
+    classes: NDArray[np.uint32], gap_starts: NDArray[np.int64], gap_ends: NDArray[np.int64]
+) -> NDArray[np.uint32]:
+    """The code point of what stands for each gap in the compressed text, 0 for nothing."""
+    line_breaks = np.flatnonzero(classes & NEWLINE)
+    breaks = np.searchsorted(line_breaks, gap_ends) > np.searchsorted(line_breaks, gap_starts)
+    left, right = classes[gap_starts - 1], classes[gap_ends]
+    closes = (right & CLOSING != 0) & (classes[gap_ends - 1] & SPACE == 0)
+    glued = (gap_starts == gap_ends) | ((left | right) & SPACELESS != 0) | closes
+    codes = np.where(breaks, ord("\n"), np.where(glued, 0, ord(" ")))
+    return codes.astype(np.uint32)
 
 
 def split_kept(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[bool, str]]:

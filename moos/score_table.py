@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moos.corpus import score_levels
-from moos.scored_text import ScoredText
+from moos.joined_texts import join_texts
+from moos.scored_text import ProtectedText, ScoredText
 from moos.scores import GRID
-from moos.words import cut_words
 
 _WORD = pa.struct(
     [
@@ -157,24 +157,27 @@ def _iterate_rows(batch: pa.RecordBatch) -> Iterator[tuple[int, StoredScores]]:
         )
 
 
-def restore_scores(stored: StoredText) -> tuple[ScoredText, NDArray[np.bool_]] | None:
-    """The scored text and its protected words; None where the words are not those scored."""
-    words = cut_words(stored.text)
-    row = stored.row
-    if len(words) != len(row.score):
-        return None
-    scored = ScoredText(
-        text=stored.text,
-        words=words,
-        token_counts=row.token_counts.astype(np.int32),
-        preserve_probability=_unit(row.preserve_probability),
-        outlier_score=_unit(row.outlier_score),
-        score=_unit(row.score),
-        num_tokens=row.num_tokens,
-        num_unknown_tokens=row.num_unknown_tokens,
-        num_non_latin_chars=row.num_non_latin_chars,
-    )
-    return scored, row.protected.astype(np.bool_)
+def restore_scores(stored: Sequence[StoredText]) -> list[ProtectedText] | None:
+    """The scored texts and their protected words; None where the words are not those scored."""
+    all_words = join_texts([text.text for text in stored]).split_words()
+    texts = []
+    for text, words in zip(stored, all_words, strict=True):
+        row = text.row
+        if len(words) != len(row.score):
+            return None
+        scored = ScoredText(
+            text=text.text,
+            words=words,
+            token_counts=row.token_counts.astype(np.int32),
+            preserve_probability=_unit(row.preserve_probability),
+            outlier_score=_unit(row.outlier_score),
+            score=_unit(row.score),
+            num_tokens=row.num_tokens,
+            num_unknown_tokens=row.num_unknown_tokens,
+            num_non_latin_chars=row.num_non_latin_chars,
+        )
+        texts.append(ProtectedText(scored, row.protected.astype(np.bool_)))
+    return texts
 
 
 def _flat(parts: Sequence[NDArray[np.generic]], dtype: type[np.generic]) -> pa.Array:

@@ -1,5 +1,6 @@
 """Selection as configured: expressions compiled, reader's tokenizer loaded, budget applied."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,37 +8,40 @@ from numpy.typing import NDArray
 
 from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold
-from moos.protect import ProtectedPattern, compile_patterns, protect_words
+from moos.joined_texts import JoinedTexts
+from moos.protect import ProtectedPattern, Protection, compile_patterns, protect_words
 from moos.rendering import merge_kept_words, render
 from moos.selection import (
-    budget_of_rate,
+    budgets_of_rate,
     select_by_budget,
     select_by_count,
     select_by_level,
     select_by_threshold,
+    sum_by_text,
 )
 from moos.tokens import TextTokenizer
 from moos.words import Words
 
+Columns = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.bool_]]
+"""Of each word its score, its tokens, and whether it is protected."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The decision about a text's words, and its counts in the budget's tokens.
+    """The decision about the words of some texts, and their counts in the budget's tokens.
 
     Attributes:
         keep: True for each word that stays, shape (W,).
-        protected: True for each word that stays whatever its score, shape (W,).
-        num_tokens: Tokens of the text.
-        num_kept_tokens: Tokens kept; all of them for a text without words.
-        over_budget: What must stay alone exceeds the budget: the protected words, or the whole of
-            a text that has tokens but no words.
+        num_tokens: Tokens of each text.
+        num_kept_tokens: Tokens kept of each; all of them of a text without words.
+        over_budget: Of each text whether what must stay alone exceeds the budget: the protected
+            words, or the whole of a text that has tokens but no words.
     """
 
     keep: NDArray[np.bool_]
-    protected: NDArray[np.bool_]
-    num_tokens: int
-    num_kept_tokens: int
-    over_budget: bool
+    num_tokens: list[int]
+    num_kept_tokens: list[int]
+    over_budget: list[bool]
 
 
 class Selector:
@@ -69,76 +73,97 @@ class Selector:
             budget_tokenizer = TextTokenizer.from_file(config.budget_tokenizer)
         self.budget_tokenizer = budget_tokenizer
         self.corpus = corpus
+        self.on_progress: Callable[[], None] = _do_nothing
+        """Called between texts where one alone may take seconds."""
 
-    def budget(self, num_tokens: int) -> int | None:
-        """Tokens that a document of `num_tokens` may keep; None where a threshold decides."""
+    def budgets(self, nums_tokens: Sequence[int]) -> list[int] | None:
+        """Tokens that texts of so many may keep; None where a threshold decides."""
         if self.config.target_tokens is not None:
-            return self.config.target_tokens
+            return [self.config.target_tokens] * len(nums_tokens)
         rate = self.config.effective_rate
-        return None if rate is None else budget_of_rate(rate, num_tokens)
+        return None if rate is None else budgets_of_rate(rate, nums_tokens)
 
-    def protected(self, text: str, words: Words) -> NDArray[np.bool_]:
-        """True for each word that stays whatever its score, shape (W,).
-
-        Raises:
-            DataError: A protected pattern takes too long on this text.
-        """
-        return protect_words(text, words, self.patterns)
+    def protect(self, texts: JoinedTexts) -> Protection:
+        """The words that stay whatever their score, and texts on which a pattern takes too long."""
+        return protect_words(texts, self.patterns, self.on_progress)
 
     def select(
         self,
-        text: str,
-        words: Words,
+        texts: JoinedTexts,
         scores: NDArray[np.float32],
         token_counts: NDArray[np.int32],
         *,
-        num_tokens: int,
-        protected: NDArray[np.bool_] | None = None,
+        num_tokens: Sequence[int],
+        protected: NDArray[np.bool_],
     ) -> Selection:
-        """Decide about every word of a text.
+        """Decide about every word of some texts.
 
         Args:
-            text: The original text.
-            words: Its words.
+            texts: The texts.
             scores: One score per word, shape (W,).
             token_counts: The compressor's tokens of each word, shape (W,).
-            num_tokens: The compressor's tokens of the whole text.
-            protected: The protected words, shape (W,), where they are known already.
-
-        Raises:
-            DataError: A protected pattern takes too long on this text.
+            num_tokens: The compressor's tokens of each text.
+            protected: The protected words, shape (W,).
         """
-        if protected is None:
-            protected = self.protected(text, words)
         if self.budget_tokenizer is not None:
-            num_tokens = self.budget_tokenizer.count(text)
-        budget = self.budget(num_tokens)
-        fits = budget is None or num_tokens <= budget
-        if len(words) == 0 or (fits and budget is not None):
-            return Selection(np.ones_like(protected), protected, num_tokens, num_tokens, not fits)
-        if budget is None:
-            keep = self._select_by_threshold(scores, token_counts, protected)
-            return Selection(keep, protected, num_tokens, int(token_counts[keep].sum()), False)
-        if self.budget_tokenizer is None:
-            keep = select_by_budget(scores, token_counts, protected, budget)
-            num_kept = int(token_counts[keep].sum())
+            num_tokens = [len(tokens) for tokens in self.budget_tokenizer.tokenize(texts.texts)]
+        budgets = self.budgets(num_tokens)
+        is_whole = np.diff(texts.bounds) == 0
+        if budgets is not None:
+            is_whole |= np.array(num_tokens) <= np.array(budgets)
+        columns = (scores, token_counts, protected)
+        if budgets is None:
+            keep = self._select_by_threshold(columns, texts.bounds)
+            num_kept = sum_by_text(token_counts * keep, texts.bounds)
+        elif self.budget_tokenizer is None:
+            limits = np.minimum(budgets, num_tokens).astype(np.int64)
+            keep = select_by_budget(*columns, texts.bounds, limits)
+            num_kept = sum_by_text(token_counts * keep, texts.bounds)
         else:
-            tokenizer = self.budget_tokenizer
-
-            def count(mask: NDArray[np.bool_]) -> int:
-                return tokenizer.count(render(text, merge_kept_words(mask, words, len(text))))
-
-            keep, num_kept = select_by_count(scores, token_counts, protected, budget, count)
-        return Selection(keep, protected, num_tokens, num_kept, num_kept > budget)
+            keep, num_kept = self._select_by_count(texts, columns, budgets, is_whole)
+        keep |= is_whole[texts.owners]
+        nums_kept = np.where(is_whole, num_tokens, num_kept).tolist()
+        over_budget = [
+            budgets is not None and kept > budgets[place] for place, kept in enumerate(nums_kept)
+        ]
+        return Selection(keep, list(num_tokens), nums_kept, over_budget)
 
     def _select_by_threshold(
-        self,
-        scores: NDArray[np.float32],
-        token_counts: NDArray[np.int32],
-        protected: NDArray[np.bool_],
+        self, columns: Columns, bounds: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         if self.config.threshold is not None:
-            return select_by_threshold(scores, token_counts, protected, self.config.threshold)
+            return select_by_threshold(*columns, bounds, self.config.threshold)
         assert self.corpus is not None, "a corpus rate is selected by the corpus's threshold"
         tied_share = (self.corpus.tied_kept, self.corpus.tied_tokens)
-        return select_by_level(scores, token_counts, protected, self.corpus.level, tied_share)
+        return select_by_level(*columns, bounds, self.corpus.level, tied_share)
+
+    def _select_by_count(
+        self,
+        texts: JoinedTexts,
+        columns: Columns,
+        budgets: Sequence[int],
+        is_whole: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """The keep mask and the reader's tokens kept of each text; of those not whole only."""
+        tokenizer = self.budget_tokenizer
+        assert tokenizer is not None, "counting takes the reader's tokenizer"
+        keep = np.zeros(len(texts.words), dtype=np.bool_)
+        num_kept = np.zeros(len(texts), dtype=np.int64)
+        all_words = texts.split_words()
+        for place in np.flatnonzero(~is_whole).tolist():
+            self.on_progress()
+            text, words = texts.texts[place], all_words[place]
+
+            def count(mask: NDArray[np.bool_], text: str = text, words: Words = words) -> int:
+                return tokenizer.count(render(text, merge_kept_words(mask, words, len(text))))
+
+            part = slice(texts.bounds[place], texts.bounds[place + 1])
+            scores, token_counts, protected = columns
+            keep[part], num_kept[place] = select_by_count(
+                scores[part], token_counts[part], protected[part], budgets[place], count
+            )
+        return keep, num_kept
+
+
+def _do_nothing() -> None:
+    """Nobody wants to know."""

@@ -66,8 +66,8 @@ def plan_windows(
             on each side in effect.
     """
     num_tokens = len(token_words)
-    context = min(context_tokens, max_tokens // 4)
-    capacity = max_tokens - 2 * context
+    context = _context(max_tokens, context_tokens)
+    capacity = window_capacity(max_tokens, context_tokens)
     word_ends = _ends_word(token_words)
     cuts = [0]
     while cuts[-1] < num_tokens:
@@ -87,6 +87,15 @@ def plan_windows(
         Window(max(0, start - context), min(num_tokens, end + context), start, end)
         for start, end in pairwise(cuts)
     ]
+
+
+def window_capacity(max_tokens: int, context_tokens: int) -> int:
+    """Most tokens that a window owns; a text of no more has one window."""
+    return max_tokens - 2 * _context(max_tokens, context_tokens)
+
+
+def _context(max_tokens: int, context_tokens: int) -> int:
+    return min(context_tokens, max_tokens // 4)
 
 
 def _nearest(flags: NDArray[np.bool_], earliest: int, latest: int, ideal: int) -> int | None:

@@ -6,6 +6,7 @@ expression for the same rules took five times as long as tokenising, and ran out
 word of 5 MB.)
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ URL = regex.compile(
          [^\s<>"`]{{0,{MAX_URL_CHARS}}}[^\s<>"`.,;:!?'’)\]}}…]""",
     regex.VERBOSE | regex.IGNORECASE,
 )
+_URL_SIGN = regex.compile(r"://|www\.", regex.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +57,39 @@ def cut_words(text: str, classes: NDArray[np.uint32] | None = None) -> Words:
     """
     if classes is None:
         classes = ch.classify(text)
-    filled = np.concatenate([[0, 0], classes, [0, 0]]).astype(np.uint32)
-    glued = _glue(filled)
+    glued = _glue(np.pad(classes, 2))
+    is_space = (classes & ch.SPACE) != 0
     is_url = np.zeros(len(classes), dtype=np.bool_)
-    for match in URL.finditer(text) if "://" in text or "www." in text.lower() else ():
-        start, end = match.span()
+    for start, end in _find_urls(text, is_space):
         glued[start] = False
         glued[start + 1 : end] = True
         glued[end : end + 1] = False
         is_url[start:end] = True
-    is_space = (classes & ch.SPACE) != 0
     after_space = np.concatenate([[True], is_space[:-1]]) if len(classes) else is_space
     begins = ~is_space & (after_space | ~glued)
-    starts = np.flatnonzero(begins)
     # A word ends where the next begins, or at the white space before that.
-    stops = np.flatnonzero(begins | is_space)
-    ends = np.append(stops, len(classes))[np.searchsorted(stops, starts, side="right")]
+    stops = np.append(np.flatnonzero(begins | is_space), len(classes))
+    is_start = begins[stops[:-1]]
+    starts, ends = stops[:-1][is_start], stops[1:][is_start]
     if len(starts) and (ends - starts).max() > MAX_WORD_CHARS:
         starts, ends = _cut_long(starts, ends, is_url)
     return Words(starts.astype(np.int32), ends.astype(np.int32))
+
+
+def _find_urls(text: str, is_space: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """The spans of URLs, looked for between the white space around what tells one."""
+    if "://" not in text and "www." not in text.lower():
+        return
+    spaces = np.flatnonzero(is_space)
+    stop = 0
+    for sign in _URL_SIGN.finditer(text):
+        if sign.start() < stop:
+            continue
+        behind = int(np.searchsorted(spaces, sign.start()))
+        start = int(spaces[behind - 1]) + 1 if behind else 0
+        stop = int(spaces[behind]) if behind < len(spaces) else len(text)
+        for match in URL.finditer(text, start, stop):
+            yield match.span()
 
 
 def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -82,9 +98,11 @@ def _glue(filled: NDArray[np.uint32]) -> NDArray[np.bool_]:
     `filled` holds the class bits with two empty characters on either side.
     """
     mark = (filled & ch.MARK) != 0
-    # A mark is what the character below it is: the letter behind an accented one goes on its word.
     position = np.arange(len(filled))
-    base = filled[np.maximum.accumulate(np.where(mark, 0, position))]
+    # A mark is what the character below it is: the letter behind an accented one goes on its word.
+    base = filled
+    if mark.any():
+        base = filled[np.maximum.accumulate(np.where(mark, 0, position))]
 
     def has(bit: int, shift: int = 0) -> NDArray[np.bool_]:
         bits = filled if shift >= 0 else base

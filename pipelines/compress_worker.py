@@ -12,7 +12,7 @@ from moos.pieces import RawPiece
 from moos.preparation import PreparedText
 from moos.schema import RESERVED_COLUMNS
 from moos.score_table import StoredScores, StoredText, read_scores
-from moos.scored_text import ScoredText
+from moos.scored_text import ProtectedText, ScoredText
 from moos.source_files import DamagedFileError
 from moos.splits import InputSplit
 from pipelines.child import ChildProcess
@@ -23,7 +23,7 @@ from pipelines.retry_sink import RetrySink
 from pipelines.run_state import named_objects
 from pipelines.sinks import RowSink, ScoreSink, Sink
 from pipelines.staged_split import StagedSplit
-from pipelines.stages import ProtectedText, Stages
+from pipelines.stages import Stages
 from pipelines.work import SplitWorker, load_parts
 from pipelines.work_spec import WorkSpec
 

@@ -12,14 +12,13 @@ from moos.corpus import ScoreHistogram
 from moos.document import CompressedDocument
 from moos.records import BadRecord, RecordGroup
 from moos.score_table import build_reason_rows, build_score_rows, write_scores
-from moos.scored_text import ScoredText
+from moos.scored_text import ProtectedText, ScoredText, count_scores
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
 from pipelines.counts import SplitCounts, count_documents, count_scored
 from pipelines.groups import Group
 from pipelines.run_state import SCORES, describe_source
-from pipelines.stages import ProtectedText
 
 logger = logging.getLogger(__name__)
 
@@ -151,10 +150,7 @@ class ScoreSink:
         reasons = {bad.position: bad.reason for bad in group.bad if bad.position in readable}
         if reasons:
             self._batches.append(build_reason_rows(reasons))
-        for text, mask in zip(texts, protected, strict=True):
-            self._histogram.add_text(
-                text.score, text.token_counts, mask, num_tokens=text.num_tokens
-            )
+        self._histogram.add(count_scores(group.items))
         self.counts.add(count_scored(group.records, texts, len(group.bad)))
 
     def add_damage(self, reason: str) -> None:

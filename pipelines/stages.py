@@ -4,26 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from moos.compressor import Compressor
 from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
 from moos.preparation import PreparedText, TextPreparer
 from moos.score_table import StoredText, restore_scores
-from moos.scored_text import ScoredText, compress_scored
+from moos.scored_text import (
+    ProtectedText,
+    ScoredText,
+    compress_protected,
+    compress_scored,
+    protect_scored,
+)
 from moos.selector import Selector
 
 PROBE = "A harmless text of two sentences. It must always be possible to compress it."
-
-
-@dataclass(frozen=True, slots=True)
-class ProtectedText:
-    """A scored text and which of its words stay whatever the budget, shape (W,)."""
-
-    scored: ScoredText
-    protected: NDArray[np.bool_]
 
 
 class Stages(Protocol):
@@ -62,7 +57,7 @@ class TextStages:
         selector: Decides.
         preparer: Tokenises; None in a process that need not.
         compressor: Holds the model; None in a process that does not score.
-        on_progress: Called as work goes on, at least once per document.
+        on_progress: Called as work goes on, and before each document that may take seconds.
         num_scored: Documents given to the model so far.
     """
 
@@ -71,6 +66,9 @@ class TextStages:
     compressor: Compressor | None
     on_progress: Callable[[], None]
     num_scored: int = 0
+
+    def __post_init__(self) -> None:
+        self.selector.on_progress = self.on_progress
 
     def prepare(self, texts: Sequence[str]) -> Sequence[PreparedText | DataError]:
         """Tokenise, cut words and windows."""
@@ -86,15 +84,24 @@ class TextStages:
 
     def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
         """Select and render."""
-        return [self._compress(text) for text in texts]
+        self.on_progress()
+        return compress_scored(texts, self.selector)
 
     def protect(self, texts: Sequence[ScoredText]) -> Sequence[ProtectedText | DataError]:
         """Find the protected words."""
-        return [self._protect(text) for text in texts]
+        self.on_progress()
+        return protect_scored(texts, self.selector)
 
     def select(self, texts: Sequence[StoredText]) -> Sequence[CompressedDocument | DataError]:
         """Select and render from stored scores."""
-        return [self._select(text) for text in texts]
+        self.on_progress()
+        restored = restore_scores(texts)
+        if restored is None:
+            raise MoosError(
+                "stored scores do not fit the words of their text; the input changed, or another "
+                "version of moos scored it: compress into another output.path"
+            )
+        return compress_protected(restored, self.selector)
 
     def probe(self) -> None:
         """Do what this process does to a harmless text; raises where that fails."""
@@ -104,30 +111,4 @@ class TextStages:
         if isinstance(part, DataError):
             raise part
         if self.compressor is not None:
-            (scored,) = self.compressor.score([part])
-            self.selector.protected(scored.text, scored.words)
-
-    def _compress(self, text: ScoredText) -> CompressedDocument | DataError:
-        self.on_progress()
-        try:
-            return compress_scored(text, self.selector)
-        except DataError as error:
-            return error
-
-    def _protect(self, text: ScoredText) -> ProtectedText | DataError:
-        self.on_progress()
-        try:
-            return ProtectedText(text, self.selector.protected(text.text, text.words))
-        except DataError as error:
-            return error
-
-    def _select(self, text: StoredText) -> CompressedDocument | DataError:
-        self.on_progress()
-        restored = restore_scores(text)
-        if restored is None:
-            raise MoosError(
-                "stored scores do not fit the words of their text; the input changed, or another "
-                "version of moos scored it: compress into another output.path"
-            )
-        scored, protected = restored
-        return compress_scored(scored, self.selector, protected)
+            protect_scored(self.compressor.score([part]), self.selector)

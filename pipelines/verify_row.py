@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
+from moos.joined_texts import join_texts
 from moos.rendering import merge_kept_words, render
 from moos.scores import GRID
 from moos.selector import Selector
@@ -85,11 +86,12 @@ class RowChecker:
         rate = num_kept / num_tokens if num_tokens else 1.0
         if abs(row["rate"] - rate) > 1e-6:
             yield f"rate is {row['rate']}, num_kept_tokens / num_tokens is {rate:.6f}"
-        budget = self._selector.budget(num_tokens)
+        budgets = self._selector.budgets([num_tokens])
+        budget = None if budgets is None else budgets[0]
         over = budget is not None and num_kept > budget
         if over != row["over_budget"]:
             yield f"over_budget is {row['over_budget']} with {num_kept} tokens kept of {budget}"
-        protected = self._selector.protected(text, words)
+        protected = self._protect(found)
         lost = np.flatnonzero(protected & ~keep)
         if len(lost):
             word = text[words.starts[lost[0]] : words.ends[lost[0]]]
@@ -127,16 +129,26 @@ class RowChecker:
         scores = np.array([word["score"] for word in found.row["kept_words"]], dtype=np.float32)
         if self._annotations == "all" and len(scores) == len(words):
             decided = self._selector.select(
-                found.text, words, scores, counts, num_tokens=found.num_tokens
+                join_texts([found.text], [words]),
+                scores,
+                counts,
+                num_tokens=[found.num_tokens],
+                protected=self._protect(found),
             )
             if not np.array_equal(decided.keep, keep):
                 yield "the words kept are not those that their scores and the budget select"
         elif (corpus := self._selector.corpus) is not None and len(scores) == keep.sum():
-            protected = self._selector.protected(found.text, words)
+            protected = self._protect(found)
             chosen = ~protected[keep] & (counts[keep] > 0)
             lowest = score_levels(scores[chosen]).min(initial=corpus.level)
             if lowest < corpus.level - 1:
                 yield f"a word that scores {lowest / GRID:.4f} was kept, under the threshold"
+
+    def _protect(self, found: "_Row") -> NDArray[np.bool_]:
+        protection = self._selector.protect(join_texts([found.text], [found.words]))
+        for error in protection.errors.values():
+            raise error
+        return protection.mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from moos.labelled_inputs import prepare_inputs
 from moos.labels import LabelledDocument
 from moos.loss import count_labels, window_similarity
 from moos.model import TokenClassifier, load_model
-from moos.preparation import prepare_text
+from moos.preparation import prepare_texts
 from moos.tokens import TextTokenizer
 from moos.training import load_base
 from moos.training_data import label_windows, make_batch
@@ -174,7 +174,7 @@ def measure_token_similarity(encoder: Encoder, text: str) -> TokenSimilarity:
         DataError: The text has no tokens, or is not valid Unicode.
     """
     (tokens,) = encoder.tokenizer.tokenize([text])
-    part = prepare_text(text, tokens, encoder.tokenizer, max_length=encoder.max_length)
+    (part,) = prepare_texts([text], encoder.tokenizer, max_length=encoder.max_length)
     if not part.inputs:
         raise DataError(f"text {text!r:.80} has no tokens to compare")
     ((_, _, hidden),) = encode_windows(encoder.model, part.inputs[:1])

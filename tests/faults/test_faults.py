@@ -84,9 +84,9 @@ assert not any(name.startswith("moos") for name in sys.modules)
 
 
 def strike():
-    from moos.preparation import prepare_text
+    from moos.preparation import prepare_texts
 
-    prepare_text("a \\u2620raise", None, None, max_length=8)
+    prepare_texts(["a \\u2620raise"], None, max_length=8)
 
 
 if __name__ == "__main__":

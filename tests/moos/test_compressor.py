@@ -9,10 +9,10 @@ from tokenizers import Tokenizer
 
 from moos import CompressedDocument, Compressor, render
 from moos.characters import SPACE, classify
-from moos.compressor import GROUP_CHARS, group_by_chars
 from moos.config import ScoringConfig, WindowConfig
 from moos.engines.batching import plan_micro_batches
 from moos.errors import ConfigError, DataError, ModelError
+from moos.joined_texts import GROUP_CHARS, group_by_chars
 from moos.rendering import merge_kept_words
 from moos.scored_text import compress_scored
 from moos.scores import GRID, round_scores
@@ -338,7 +338,7 @@ def test_preparing_scoring_and_selecting_apart_is_compressing(tiny_compressor, h
     prepared = pickle.loads(pickle.dumps(tiny_compressor.preparer.prepare(texts)))
     scored = pickle.loads(pickle.dumps(tiny_compressor.score(prepared)))
     assert [item.text for item in scored] == texts
-    apart = [compress_scored(item, selector) for item in scored]
+    apart = [compress_scored([item], selector)[0] for item in scored]
     together = tiny_compressor.compress(texts, rate=0.4)
     assert [document.words for document in apart] == [document.words for document in together]
     assert [document.spans for document in apart] == [document.spans for document in together]

@@ -101,7 +101,8 @@ def count_texts(texts):
 
 def select(text, threshold):
     share = (threshold.tied_kept, threshold.tied_tokens)
-    return select_by_level(*text, threshold.level, share)
+    bounds = np.array([0, len(text[0])])
+    return select_by_level(*text, bounds, threshold.level, share)
 
 
 @given(TEXTS, RATES)

@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moos.joined_texts import join_texts
 from moos.phrases import find_phrases, share_scores
-from moos.words import cut_words
 
 
 def phrases_of(text):
-    words = cut_words(text)
+    texts = join_texts([text])
+    words = texts.words
     return [
         text[words.starts[first] : words.ends[stop - 1]]
-        for first, stop in find_phrases(text, words).tolist()
+        for first, stop in find_phrases(texts).tolist()
     ]
 
 
@@ -46,9 +47,9 @@ def test_phrases(text, phrases):
 
 def test_a_phrase_scores_the_mean_of_its_content_words():
     text = "the University of Paris has 12 new labs"
-    words = cut_words(text)
+    texts = join_texts([text])
     scores = np.array([0.0, 0.25, 0.0, 0.75, 0.5, 1.0, 0.5, 0.125], dtype=np.float32)
-    shared = share_scores(scores, text, words)
+    shared = share_scores(scores, texts)
     assert shared.tolist() == [0.0, 0.5, 0.5, 0.5, 0.5, 0.75, 0.75, 0.125]
     assert scores[1] == 0.25  # the argument is left alone
 
@@ -65,21 +66,22 @@ def test_a_phrase_scores_the_mean_of_its_content_words():
     ],
 )
 def test_marks_follow_their_words(text, scores, shared):
-    words = cut_words(text)
+    texts = join_texts([text])
     given_scores = np.array(scores, dtype=np.float32)
-    np.testing.assert_allclose(share_scores(given_scores, text, words), shared, atol=1e-6)
+    np.testing.assert_allclose(share_scores(given_scores, texts), shared, atol=1e-6)
 
 
 @given(st.text(alphabet="Ab 1.,-of\n$é東"), st.randoms(use_true_random=False))
 def test_phrases_are_disjoint_have_one_score_and_it_stays_in_range(text, random):
-    words = cut_words(text)
-    phrases = find_phrases(text, words)
+    texts = join_texts([text])
+    words = texts.words
+    phrases = find_phrases(texts)
     assert (phrases[:, 1] - phrases[:, 0] >= 2).all()
     assert (phrases[1:, 0] >= phrases[:-1, 1]).all()
     assert (phrases >= 0).all()
     assert (phrases <= len(words)).all()
     scores = np.array([random.random() for _ in range(len(words))], dtype=np.float32)
-    shared = share_scores(scores, text, words)
+    shared = share_scores(scores, texts)
     assert shared.shape == scores.shape
     assert ((shared >= 0) & (shared <= 1)).all()
     for first, stop in phrases.tolist():

@@ -6,14 +6,19 @@ from hypothesis import strategies as st
 from moos import protect
 from moos.config import ALL_PROTECTED
 from moos.errors import DataError
+from moos.joined_texts import join_texts
 from moos.protect import PROTECTED_CLASSES, compile_patterns, overlapped_words, protect_words
-from moos.words import Words, cut_words
+from moos.words import Words
 
 
 def protected(text: str, *classes: str, words=(), patterns=()) -> list[str]:
     """The words of `text` that stay."""
-    cut = cut_words(text)
-    mask = protect_words(text, cut, compile_patterns(classes, words, patterns))
+    texts = join_texts([text])
+    cut = texts.words
+    found = protect_words(texts, compile_patterns(classes, words, patterns), lambda: None)
+    for error in found.errors.values():
+        raise error
+    mask = found.mask
     spans = zip(cut.starts, cut.ends, mask, strict=True)
     return [text[start:end] for start, end, stays in spans if stays]
 
@@ -160,8 +165,9 @@ def test_a_catastrophic_expression_is_an_error_that_names_it(monkeypatch):
 )
 def test_the_table_is_fast_on_a_wall_of_one_thing(unit):
     text = unit * (300_000 // len(unit))
-    words = cut_words(text)
-    assert len(protect_words(text, words, compile_patterns(ALL_PROTECTED))) == len(words)
+    texts = join_texts([text])
+    mask = protect_words(texts, compile_patterns(ALL_PROTECTED), lambda: None).mask
+    assert len(mask) == len(texts.words)
 
 
 @given(
@@ -182,8 +188,9 @@ def test_a_word_is_overlapped_when_it_shares_a_character_with_a_span(lengths, sp
 @given(data=st.data())
 def test_every_class_works_on_any_text(any_text, data):
     text = data.draw(any_text)
-    words = cut_words(text)
-    mask = protect_words(text, words, compile_patterns(ALL_PROTECTED))
+    texts = join_texts([text])
+    words = texts.words
+    mask = protect_words(texts, compile_patterns(ALL_PROTECTED), lambda: None).mask
     for start, end, stays in zip(words.starts, words.ends, mask, strict=True):
         if any(char.isdecimal() for char in text[start:end]):
             assert stays

@@ -19,7 +19,13 @@ from moos.score_table import (
     restore_scores,
     write_scores,
 )
-from moos.scored_text import ScoredText, compress_scored, score_words
+from moos.scored_text import (
+    ScoredText,
+    compress_protected,
+    compress_scored,
+    protect_scored,
+    score_words,
+)
 from moos.scores import GRID
 
 COLUMNS = ("token_counts", "preserve_probability", "outlier_score", "score")
@@ -45,16 +51,14 @@ def score_texts(plain_compressor):
     def score(texts, seed):
         random = np.random.default_rng(seed)
         scoring = replace(plain_compressor.scoring, alpha=0.7, word_score="mean")
-        scored = []
-        for part in plain_compressor.preparer.prepare(texts):
-            scores = []
-            for item in part.inputs:
-                shape = item.own_end - item.own_start
-                pick = random.integers(0, 3, size=(2, shape))
-                values = np.where(pick == 2, random.random((2, shape)), pick).astype(np.float32)
-                scores.append(TokenScores(values[0], values[1]))
-            scored.append(score_words(part, scores, scoring))
-        return scored
+        parts = plain_compressor.preparer.prepare(texts)
+        scores = []
+        for item in (item for part in parts for item in part.inputs):
+            shape = item.own_end - item.own_start
+            pick = random.integers(0, 3, size=(2, shape))
+            values = np.where(pick == 2, random.random((2, shape)), pick).astype(np.float32)
+            scores.append(TokenScores(values[0], values[1]))
+        return score_words(parts, scores, scoring)
 
     return score
 
@@ -76,11 +80,10 @@ def test_scores_come_back_exactly(score_texts, any_text, data, seed, per_batch):
     assert list(rows) == positions
     for position, item, mask in zip(positions, scored, protected, strict=True):
         assert rows[position].reason is None
-        restored = restore_scores(StoredText(item.text, rows[position]))
-        assert restored is not None
-        assert_same(restored[0], item)
-        assert restored[1].dtype == np.bool_
-        assert restored[1].tolist() == mask.tolist()
+        (restored,) = restore_scores([StoredText(item.text, rows[position])])
+        assert_same(restored.scored, item)
+        assert restored.protected.dtype == np.bool_
+        assert restored.protected.tolist() == mask.tolist()
 
 
 @pytest.mark.parametrize("selection", [{"rate": 0.4}, {"threshold": 0.5}, {"target_tokens": 3}])
@@ -89,11 +92,11 @@ def test_what_is_selected_from_stored_scores_is_what_was_selected_at_once(
 ):
     selector = plain_compressor.selector(**selection)
     (scored,) = score_texts([hostile_text], 1)
-    at_once = compress_scored(scored, selector)
-    protected = selector.protected(scored.text, scored.words)
+    (at_once,) = compress_scored([scored], selector)
+    protected = protect_scored([scored], selector)[0].protected
     rows = read_scores(write_scores([build_score_rows([5], [scored], [protected])]))
-    restored, mask = restore_scores(StoredText(hostile_text, rows[5]))
-    later = compress_scored(restored, selector, mask)
+    restored = restore_scores([StoredText(hostile_text, rows[5])])
+    (later,) = compress_protected(restored, selector)
     assert later.words == at_once.words
     assert (later.text, later.spans) == (at_once.text, at_once.spans)
     for name in ("num_tokens", "num_kept_tokens", "over_budget", "num_encoder_tokens"):
@@ -115,7 +118,7 @@ def test_documents_without_scores_have_their_reason(score_texts):
         20: "café \u2028",
     }
     assert len(rows[10].score) == 0
-    assert_same(restore_scores(StoredText("three", rows[30]))[0], scored[1])
+    assert_same(restore_scores([StoredText("three", rows[30])])[0].scored, scored[1])
 
 
 def test_a_table_without_rows_is_a_table():
@@ -130,15 +133,15 @@ def test_a_text_of_no_words_comes_back(score_texts):
     nothing = [np.zeros(0, np.bool_)] * 2
     rows = read_scores(write_scores([build_score_rows([0, 1], scored, nothing)]))
     for position, item in enumerate(scored):
-        assert_same(restore_scores(StoredText(item.text, rows[position]))[0], item)
+        assert_same(restore_scores([StoredText(item.text, rows[position])])[0].scored, item)
 
 
 def test_scores_of_another_text_are_refused(score_texts):
     (scored,) = score_texts(["one two three"], 0)
     protected = [np.zeros(3, np.bool_)]
     rows = read_scores(write_scores([build_score_rows([0], [scored], protected)]))
-    assert restore_scores(StoredText("one two three four", rows[0])) is None
-    assert restore_scores(StoredText("", rows[0])) is None
+    assert restore_scores([StoredText("one two three four", rows[0])]) is None
+    assert restore_scores([StoredText("", rows[0])]) is None
 
 
 def test_the_same_scores_are_the_same_bytes(score_texts):
@@ -152,7 +155,7 @@ def test_the_same_scores_are_the_same_bytes(score_texts):
 def test_a_score_takes_a_few_bytes_a_word(plain_compressor, score_texts):
     """What a corpus rate costs on disk: less than the text itself."""
     (scored,) = score_texts(["The committee met on Tuesday and decided on nothing. " * 2000], 0)
-    protected = plain_compressor.selector().protected(scored.text, scored.words)
-    size = len(write_scores([build_score_rows([0], [scored], [protected])]))
+    (found,) = protect_scored([scored], plain_compressor.selector())
+    size = len(write_scores([build_score_rows([0], [scored], [found.protected])]))
     assert size < 8 * len(scored.words)
     assert scored.score.max() * GRID <= GRID

@@ -3,15 +3,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moos import selection
 from moos.scores import GRID
 from moos.selection import (
     budget_of_rate,
     rank_words,
-    select_by_budget,
     select_by_count,
-    select_by_level,
-    select_by_threshold,
 )
+
+
+# Most of what is said of a text's words is said of one text.
+def select_by_budget(scores, counts, protected, budget):
+    bounds, budgets = np.array([0, len(scores)]), np.array([budget])
+    return selection.select_by_budget(scores, counts, protected, bounds, budgets)
+
+
+def select_by_threshold(scores, counts, protected, threshold):
+    bounds = np.array([0, len(scores)])
+    return selection.select_by_threshold(scores, counts, protected, bounds, threshold)
+
+
+def select_by_level(scores, counts, protected, level, tied_share):
+    bounds = np.array([0, len(scores)])
+    return selection.select_by_level(scores, counts, protected, bounds, level, tied_share)
 
 
 def arrays(scores, token_counts, protected=()):

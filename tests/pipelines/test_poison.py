@@ -76,7 +76,7 @@ def test_a_child_outlives_what_kills_hangs_or_fills_it(spec, poison_on_path):
                 child.prepare(["A sound text.", SKULL + deed])
             (scored,) = child.score([part])  # in the next child
             (document,) = child.compress([scored])
-            assert document.num_tokens == len(part.tokens)
+            assert document.num_tokens == len(part.token_words)
         with pytest.raises(DataError, match="processing raised RuntimeError: poison"):
             child.prepare([SKULL + "raise"])
         child.probe()

@@ -576,15 +576,15 @@ def test_a_source_that_changes_between_the_passes_is_scored_anew(
 @pytest.fixture
 def break_on(monkeypatch):
     """`break_on("word")`: until undone, no document that holds the word can be selected."""
-    protected = Selector.protected
+    protect = Selector.protect
 
     def arm(word):
-        def fail(self, text, words):
-            if word in text:
-                raise DataError(f"no {word}")
-            return protected(self, text, words)
+        def fail(self, texts):
+            places = [place for place, text in enumerate(texts.texts) if word in text]
+            errors = {place: DataError(f"no {word}") for place in places}
+            return replace(protect(self, texts), errors=errors)
 
-        monkeypatch.setattr(Selector, "protected", fail)
+        monkeypatch.setattr(Selector, "protect", fail)
 
     return arm
 

@@ -3,15 +3,19 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from moos.compressor import Compressor, check_threshold, group_by_chars
+from moos.compressor import Compressor, check_threshold
 from moos.config import ALL_PROTECTED, ProtectedClass, SelectionConfig
-from moos.corpus import ScoreHistogram, find_threshold
+from moos.corpus import find_threshold
 from moos.errors import ConfigError, DataError
 from moos.evaluation.methods.budgets import make_largest
-from moos.scored_text import ScoredText, compress_scored
+from moos.joined_texts import group_by_chars
+from moos.scored_text import (
+    ProtectedText,
+    ScoredText,
+    compress_protected,
+    count_scores,
+    protect_scored,
+)
 from moos.selector import Selector
 from moos.tokens import TextTokenizer
 
@@ -56,7 +60,7 @@ class MoosMethod:
                 check_threshold(self._corpus_config, compressor.scoring)
             except ConfigError as error:
                 raise ConfigError(f"method {name!r} with budget_per=corpus: {error}") from error
-        self._scored: dict[str, tuple[ScoredText, NDArray[np.bool_]]] = {}
+        self._scored: dict[str, ProtectedText] = {}
 
     def compress(self, contexts: Sequence[str], budgets: Sequence[int]) -> list[str]:
         """The contexts' compressions; protected words alone may exceed a budget.
@@ -78,16 +82,18 @@ class MoosMethod:
         return Selector(config, self._tokenizer)
 
     def _render(self, context: str, selector: Selector) -> str:
-        scored, protected = self._scored[context]
-        return compress_scored(scored, selector, protected).text
+        (document,) = compress_protected([self._scored[context]], selector)
+        return document.text
 
     def _score(self, contexts: Sequence[str]) -> None:
         """Score those contexts that were not scored before."""
         selector = Selector(self._corpus_config)
         new = [context for context in dict.fromkeys(contexts) if context not in self._scored]
         for scored in score_texts(self._compressor, new):
-            protected = selector.protected(scored.text, scored.words)
-            self._scored[scored.text] = (scored, protected)
+            (found,) = protect_scored([scored], selector)
+            if isinstance(found, DataError):
+                raise found
+            self._scored[scored.text] = found
 
     def _compress_corpus(self, contexts: Sequence[str], budget: int) -> list[str]:
         def fits(compressed: list[str]) -> bool:
@@ -95,12 +101,7 @@ class MoosMethod:
 
         if fits(list(contexts)):
             return list(contexts)
-        histogram = ScoreHistogram()
-        for context in contexts:
-            scored, protected = self._scored[context]
-            histogram.add_text(
-                scored.score, scored.token_counts, protected, num_tokens=scored.num_tokens
-            )
+        histogram = count_scores([self._scored[context] for context in contexts])
 
         def compress_at(setting: int) -> list[str]:
             # Rates are of the encoder's tokens; which one meets a budget of the reader's is

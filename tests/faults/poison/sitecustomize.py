@@ -2,7 +2,7 @@
 
 Python imports a module of this name before anything else, in every process that inherits the
 environment: a job, its Ray workers, its `spawn` children. Nothing of moos is imported here; once
-the program imports `moos.preparation`, its `prepare_text` does what the text says:
+the program imports `moos.preparation`, its `prepare_texts` does what a text says:
 
 * `☠raise`: an exception that nobody expects
 * `☠hang`: sleeps for ever
@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 
-MODULE, FUNCTION = "moos.preparation", "prepare_text"
+MODULE, FUNCTION = "moos.preparation", "prepare_texts"
 SKULL = "\u2620"
 MEMORY_LIMIT = 4 << 30
 _STEP = 64 << 20
@@ -63,14 +63,14 @@ _DEEDS = {
 
 def _poisoned(function):
     @functools.wraps(function)
-    def prepare_text(text, *arguments, **settings):
-        if SKULL in text:
-            for name, deed in _DEEDS.items():
+    def prepare_texts(texts, *arguments, **settings):
+        for text in texts:
+            for name, deed in _DEEDS.items() if SKULL in text else ():
                 if SKULL + name in text:
                     deed()
-        return function(text, *arguments, **settings)
+        return function(texts, *arguments, **settings)
 
-    return prepare_text
+    return prepare_texts
 
 
 class _Poisoner:
