@@ -155,6 +155,6 @@ def _measure_windows(texts: Sequence[str], checkpoint: Checkpoint) -> tuple[int,
         (part,) = preparer.prepare([text])
         if isinstance(part, DataError):
             continue
-        tokens += len(part.tokens)
+        tokens += len(part.token_words)
         lengths.extend(len(window.ids) for window in part.inputs)
     return tokens, lengths
