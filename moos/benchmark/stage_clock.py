@@ -20,7 +20,7 @@ Place = tuple[str, str, str]
 """A module, a function or `Class.method` looked up in it, and the stage that its time is."""
 
 LIBRARY_STAGES: tuple[Place, ...] = (
-    ("moos.tokens", "TextTokenizer.tokenize", "tokenise"),
+    ("moos.tokens", "TextTokenizer.tokenize_group", "tokenise"),
     ("moos.preparation", "TextPreparer.prepare", "words and windows"),
     ("moos.compressor", "Compressor.score", "score"),
     ("moos.compressor", "score_words", "word scores"),

@@ -55,7 +55,7 @@ def test_every_function_that_is_timed_exists(place):
 
 def test_the_stages_of_the_library_are_all_seen(tiny_checkpoint):
     spec = LibrarySpec(
-        checkpoint=str(tiny_checkpoint), engine="auto", device="cpu", threads=1, rate=0.5
+        checkpoint=str(tiny_checkpoint), engine="torch", device="cpu", threads=1, rate=0.5
     )
     library = spec.load()
     assert library.prepare(["The committee met on Tuesday. " * 30]) == {"engine": "torch"}
