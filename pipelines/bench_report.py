@@ -82,7 +82,7 @@ def _contestant_table(geometry: Mapping[str, Any], corpus: Mapping[str, Any], dt
         f"{corpus['tokens']:,} tokens",
         caption="median over rounds (least-most); start-up is not in tokens/s",
     )
-    table.add_column("contestant")
+    table.add_column("contestant", no_wrap=True)
     for column in ("tokens/s", *REFERENCES.values(), f"of {dtype}"):
         table.add_column(column, justify="right")
     for column in ("cores used", "kept", "start s", "peak MB", "written MB"):

@@ -1,6 +1,8 @@
 """Contestants for tests of `moos bench`, in a file that a process of its own imports in no time."""
 
 import os
+import signal
+import tempfile
 from dataclasses import dataclass
 
 from moos.benchmark.contestants import Turn
@@ -54,6 +56,13 @@ class Echo:
 
     def fail(self):
         raise ValueError("no\nsuch thing")
+
+    def hold_directory(self):
+        self.directory = tempfile.TemporaryDirectory()
+        return self.directory.name
+
+    def terminate(self):
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def die(self):
         os._exit(7)

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -95,6 +96,8 @@ def _serve(connection: Connection, spec: Spec, threads: int) -> None:
     """Load a contestant and answer what it is asked, until the other end closes."""
     # Ctrl-C reaches every process of a terminal: the parent closes this one in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # SIGTERM may, too; leaving in order removes what was written to temporary directories.
+    signal.signal(signal.SIGTERM, _leave)
     # What others print is no result; the command's stdout carries its summary alone.
     os.dup2(2, 1)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
@@ -116,6 +119,10 @@ def _serve(connection: Connection, spec: Spec, threads: int) -> None:
             logging.getLogger(__name__).debug("%s failed", method, exc_info=error)
             answer = (False, _describe(error))
         _send(connection, answer)
+
+
+def _leave(signum: int, frame: object) -> None:
+    sys.exit(128 + signum)
 
 
 def _send(connection: Connection, answer: tuple[bool, Any]) -> None:

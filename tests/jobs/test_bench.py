@@ -79,6 +79,9 @@ def test_a_peer_that_is_not_installed_is_left_out_and_said_so(moos, monkeypatch)
 
 def test_contestants_are_measured_side_by_side(moos, monkeypatch, tiny_checkpoint, tmp_path):
     monkeypatch.setattr("pipelines.bench.is_installed", lambda: False)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     output = tmp_path / "bench.json"
     settings = ["corpora=[mixed]", "tokens=400", "rounds=1", "threads=1", f"output={output}"]
     result = moos(
@@ -89,6 +92,7 @@ def test_contestants_are_measured_side_by_side(moos, monkeypatch, tiny_checkpoin
         "contestants=[llmlingua2,library,local]",
     )
     assert result.code == 0, result.err
+    assert list(scratch.iterdir()) == []
     figures = json.loads(output.read_text())
     assert list(figures["left_out"]) == ["llmlingua2"]
     (corpus,) = figures["geometries"][0]["corpora"]

@@ -35,6 +35,14 @@ def test_a_contestant_that_fails_says_why_and_goes_on(process):
         process.ask("repeat", "text")
 
 
+def test_a_contestant_that_is_terminated_leaves_nothing_behind(process):
+    directory = process.ask("hold_directory")
+    assert os.path.isdir(directory)
+    with pytest.raises(ContestantError, match="ended with exit code 143"):
+        process.ask("terminate")
+    assert not os.path.exists(directory)
+
+
 def test_a_contestant_that_cannot_be_loaded_says_why():
     process = ContestantProcess("echo", EchoSpec(is_broken=True), threads=1)
     with pytest.raises(ContestantError, match="OSError: no file"):
