@@ -17,6 +17,7 @@ from moos.config import OutlierConfig, ScoringConfig, WindowConfig
 from moos.errors import ConfigError, ModelError
 from moos.model import load_model
 from moos.quantize import dequantize, quantize
+from moos.scores import GRID
 
 TEXT = (
     "The committee met on Tuesday and decided that no further action was needed. "
@@ -288,7 +289,7 @@ def test_stored_outlier_constants_make_scores_comparable(checkpoint_with_constan
     compressor = Compressor.load(checkpoint_with_constants, scoring=scoring, device="cpu")
     scores = sorted(word.score for word in compressor.compress(TEXT).words)
     document = compressor.compress(TEXT, threshold=scores[len(scores) // 2], protect=[])
-    assert all(word.score == word.outlier_score for word in document.words)
+    assert all(abs(word.score - word.outlier_score) <= 1 / GRID for word in document.words)
     assert 0 < document.num_kept_tokens < document.num_tokens
     window = load(checkpoint_with_constants, alpha=0.0).compress(TEXT)
     assert [w.outlier_score for w in window.words] != [w.outlier_score for w in document.words]
