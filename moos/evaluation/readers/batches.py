@@ -43,6 +43,15 @@ class SharingPrompts:
     prompts: tuple[TokenizedPrompt, ...]
 
     @property
+    def held_once(self) -> bool:
+        """What they share is worth one copy for all: several prompts, and the longer part of each.
+
+        A short beginning, or that of one prompt, is copied to the rows: attention over one stretch
+        of tokens is the faster then.
+        """
+        return len(self.prompts) > 1 and 2 * self.num_shared >= len(self.prompts[0].ids)
+
+    @property
     def shared(self) -> NDArray[np.int32]:
         """The tokens that all of them begin with."""
         return self.prompts[0].ids[: self.num_shared]
@@ -94,12 +103,12 @@ def _split(group: SharingPrompts, max_tokens: int) -> Iterator[SharingPrompts]:
     # Prompts are in order of length: the first is the longest of its part.
     start = 0
     while start < len(group.prompts):
-        longest = len(group.prompts[start].ids)
         end = start + 1
-        most_new = group.prompts[start].max_new_tokens
         while end < len(group.prompts):
-            most_new = max(most_new, group.prompts[end].max_new_tokens)
-            if (end + 1 - start) * (longest + most_new) > max_tokens:
+            if (
+                _cache_tokens([SharingPrompts(group.num_shared, group.prompts[start : end + 1])])
+                > max_tokens
+            ):
                 break
             end += 1
         yield SharingPrompts(group.num_shared, group.prompts[start:end])
@@ -108,8 +117,12 @@ def _split(group: SharingPrompts, max_tokens: int) -> Iterator[SharingPrompts]:
 
 def _cache_tokens(batch: Sequence[SharingPrompts]) -> int:
     """Tokens in the cache of a batch when its answers are as long as they may be."""
-    prompts = [prompt for part in batch for prompt in part.prompts]
-    most_shared = max(part.num_shared for part in batch)
+    most_new = max(prompt.max_new_tokens for part in batch for prompt in part.prompts)
     most_own = max(len(part.prompts[0].ids) - part.num_shared for part in batch)
-    most_new = max(prompt.max_new_tokens for prompt in prompts)
-    return len(prompts) * (most_shared + most_own + most_new)
+    copied = [part for part in batch if not part.held_once]
+    most_copied = max((part.num_shared for part in copied), default=0)
+    return (
+        sum(len(part.prompts) for part in batch) * (most_own + most_new)
+        + sum(len(part.prompts) for part in copied) * most_copied
+        + sum(part.num_shared for part in batch if part.held_once)
+    )

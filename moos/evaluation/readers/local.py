@@ -1,9 +1,8 @@
 """A local causal language model as reader, which reads what prompts share once.
 
-The beginnings of a batch run through the model together, their cache is copied to the prompts that
-share them, and the rest of each prompt follows. Then every prompt gets its likeliest token, until
-it ends; those that have ended leave the batch. Nothing is sampled, and what a model's
-`generation_config` says of penalties is left aside.
+The beginnings of a batch run through the model together, and the rest of each prompt follows. Then
+every prompt gets its likeliest token, until it ends; those that have ended leave the batch. Nothing
+is sampled, and what a model's `generation_config` says of penalties is left aside.
 """
 
 import hashlib
@@ -11,6 +10,7 @@ import json
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from moos.errors import DataError, ModelError, MoosError
 from moos.evaluation.example import ReaderAnswer, ReaderPrompt
 from moos.evaluation.readers.batches import SharingPrompts, TokenizedPrompt, plan_batches
-from moos.evaluation.readers.decoder import Decoder
+from moos.evaluation.readers.decoder import Decoder, GroupDecoder, PlainDecoder, attention_of_groups
 from moos.evaluation.readers.stopping import cut_at_stop, find_stop
 from moos.labelling import choose_dtype
 from moos.tokens import check_text
@@ -69,7 +69,7 @@ class LocalReader:
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._ends = _end_tokens(model, tokenizer)
-        self._shares = _may_share(model.config.get_text_config())
+        self._shares = _may_share(model)
         dtype = str(model.dtype).removeprefix("torch.")
         self.name = f"{name} ({dtype}, {_fingerprint(model, tokenizer, self._ends)})"
 
@@ -130,12 +130,15 @@ class LocalReader:
             MoosError: The device has no memory for a batch.
         """
         answers: dict[int, ReaderAnswer] = {}
-        for batch in plan_batches(self._tokenize(prompts), self._batch_tokens):
-            for row in self._read(batch, prompts):
-                answer = ReaderAnswer(row.text, row.num_prompt_tokens, len(row.ids), row.seconds)
-                answers[row.index] = answer
-                if on_answer is not None:
-                    on_answer(row.index, answer)
+        with attention_of_groups(self._model) if self._shares else nullcontext():
+            for batch in plan_batches(self._tokenize(prompts), self._batch_tokens):
+                for row in self._read(batch, prompts):
+                    answer = ReaderAnswer(
+                        row.text, row.num_prompt_tokens, len(row.ids), row.seconds
+                    )
+                    answers[row.index] = answer
+                    if on_answer is not None:
+                        on_answer(row.index, answer)
         return [answers[index] for index in range(len(prompts))]
 
     def _tokenize(self, prompts: Sequence[ReaderPrompt]) -> list[TokenizedPrompt]:
@@ -192,7 +195,7 @@ class LocalReader:
             for prompt in part.prompts
         ]
         started = time.perf_counter()
-        decoder = Decoder(self._model)
+        decoder: Decoder = (GroupDecoder if self._shares else PlainDecoder)(self._model)
         try:
             next_ids = decoder.prefill(batch)
             while True:
@@ -245,13 +248,17 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ends)
 
 
-def _may_share(config: Any) -> bool:
-    """Every layer sees all tokens before, wherever pads stand between them.
+def _may_share(model: Any) -> bool:
+    """Its attention may be another's: one softmax over all tokens before, whatever lies between.
 
-    A window is measured in slots of the cache. Prompts that do not share have pads at their left
-    alone, which no window minds.
+    A window is measured in slots of the cache, and would count pads.
     """
+    config = model.config.get_text_config()
+    if not model.is_backend_compatible():
+        return False
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
+        return False
+    if getattr(config, "attn_logit_softcapping", None) is not None:
         return False
     window = getattr(config, "sliding_window", None)
     return window is None or not getattr(config, "use_sliding_window", True)

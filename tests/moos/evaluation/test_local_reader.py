@@ -25,9 +25,10 @@ from moos.config import ConfigModel, load_config
 from moos.errors import ConfigError, DataError, ModelError
 from moos.evaluation.example import ReaderPrompt
 from moos.evaluation.reader_config import LocalReaderConfig, ReaderConfig
-from moos.evaluation.readers import load_reader
+from moos.evaluation.readers import load_reader, row_groups
 from moos.evaluation.readers.batches import TokenizedPrompt, plan_batches
 from moos.evaluation.readers.local import LocalReader
+from moos.evaluation.readers.row_groups import RowGroup
 from tests.tiny_teacher import make_model, make_tokenizer
 
 SIZES = {
@@ -175,11 +176,11 @@ def test_what_prompts_share_is_read_once(model, tokenizer):
 
 def test_a_model_of_full_attention_shares_what_one_with_windows_reads_alone(tokenizer):
     prompts = [ReaderPrompt(9 * "x", f"?{n}", False, 1, ()) for n in "123"]
-    for kind, first in (("qwen2", (1, 10)), ("sliding-window", (3, 10))):
+    for kind, read in (("qwen2", [(1, 10), (3, 1)]), ("sliding-window", [(3, 11)])):
         model = KINDS[kind]()
         shapes = note_shapes(model)
         LocalReader(model, tokenizer, name=kind).answer(prompts)
-        assert shapes == [first, (3, 1)]
+        assert shapes == read
 
 
 def test_a_row_that_has_ended_leaves_the_batch(model, tokenizer):
@@ -329,14 +330,41 @@ def test_batches_hold_every_prompt_once_within_the_bound(prompts, max_tokens):
     assert sorted(planned) == list(range(len(prompts)))
     for batch in batches:
         rows = [(part, prompt) for part in batch for prompt in part.prompts]
-        widest = max(part.num_shared for part in batch)
-        widest += max(len(own) for part in batch for own in part.own)
-        widest += max(prompt.max_new_tokens for _, prompt in rows)
-        assert len(rows) == 1 or len(rows) * widest <= max_tokens
+        own = max(len(own) for part in batch for own in part.own)
+        own += max(prompt.max_new_tokens for _, prompt in rows)
+        beginnings = [part.num_shared for part in batch if part.held_once]
+        copied = [part.num_shared for part, _ in rows if not part.held_once]
+        in_cache = sum(beginnings) + len(rows) * own + len(copied) * max(copied, default=0)
+        assert len(rows) == 1 or in_cache <= max_tokens
         for part, prompt in rows:
             assert len(prompt.ids) > part.num_shared
             assert part.shared.tolist() == prompt.ids[: part.num_shared].tolist()
             assert part.prompts[0].group == prompt.group
+
+
+@pytest.mark.parametrize("num_heads_of_keys", [1, 4])
+def test_a_long_beginning_lies_in_memory_once(tokenizer, num_heads_of_keys, monkeypatch):
+    """With rows of other beginnings beside it, and scores worked two rows at a time."""
+    monkeypatch.setattr(row_groups, "_SCORES_AT_ONCE", {"cpu": 600})
+    config = Qwen2Config(**SIZES, intermediate_size=16, num_key_value_heads=num_heads_of_keys)
+    model = make(config)
+    model.generation_config.eos_token_id = ENDS
+    prompts = [
+        ReaderPrompt(shared, own, False, 24, ())
+        for shared in (50 * "The cat. ", "Three", 40 * "No. ")
+        for own in ("?", " Who sat?", " How many?", "x")
+    ]
+    sizes = []
+    monkeypatch.setattr(
+        RowGroup, "begin", lambda *args: sizes.append(begin(*args)) or sizes[-1], raising=True
+    )
+    answers = LocalReader(model, tokenizer, name="tiny").answer(prompts)
+    assert sorted(group.num_shared for group in sizes) == [160, 450]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer.text == tokenizer.decode(generate(model, tokenizer, prompt)[1])
+
+
+begin = RowGroup.begin
 
 
 def test_the_longest_prompts_are_read_first():
