@@ -15,7 +15,7 @@ _GROWN_BY = 64  # tokens that room is made for at once
 _FOLDED_QUERIES = 16
 """Up to so many new tokens, heads become queries; above, keys are repeated, which then costs less
 than a mask for every head."""
-_SCORES_AT_ONCE = {"cpu": 1 << 19}
+_SCORES_AT_ONCE = {"cpu": 1 << 21}
 """Attention scores worked at once: what a cache holds, as they are passed over several times."""
 _SCORES_AT_ONCE_ELSEWHERE = 1 << 26
 
@@ -68,7 +68,8 @@ class RowGroup:
         self.attended = torch.zeros((num_rows, 0), dtype=torch.bool, device=device)
         self.num_shared = 0
         self._held: dict[int, tuple[_Held, _Held]] = {}
-        self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # each (K, P, D)
+        # Keys (K, D, P), as their product with queries reads them; values (K, P, D).
+        self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._mask: torch.Tensor | None = None
 
     def expect(self, is_token: torch.Tensor) -> torch.Tensor:
@@ -119,7 +120,7 @@ class RowGroup:
         begun = RowGroup(num_rows, self.attended.device)
         begun.num_shared = self.attended.shape[1] - first
         begun._shared = {
-            layer: (keys.row(row, first), values.row(row, first))
+            layer: (keys.row(row, first).mT.contiguous(), values.row(row, first))
             for layer, (keys, values) in self._held.items()
         }
         return begun
@@ -179,7 +180,7 @@ def _attend_with_shared(
     folded = _fold(query, num_key_heads)
     if mask is not None:
         mask = mask.repeat(1, 1, folded.shape[2] // query.shape[2], 1)
-    a_row = num_key_heads * folded.shape[2] * (own[0].shape[2] + shared[0].shape[1])
+    a_row = num_key_heads * folded.shape[2] * (own[0].shape[2] + shared[1].shape[1])
     most = _SCORES_AT_ONCE.get(query.device.type, _SCORES_AT_ONCE_ELSEWHERE)
     step = max(1, most // a_row)
     parts = [
@@ -205,8 +206,8 @@ def _attend_rows(
     rows, num_key_heads, num_queries, size = folded.shape
     # All rows are queries of one matrix product with the beginning: (K, B * queries, D).
     together = folded.transpose(0, 1).reshape(num_key_heads, rows * num_queries, size)
-    to_shared = torch.matmul(together, shared[0].transpose(1, 2)).float()
-    to_own = torch.matmul(folded, own[0].transpose(2, 3)).float()
+    to_shared = torch.matmul(together, shared[0]).float()
+    to_own = torch.matmul(folded, own[0].mT).float()
     if mask is not None:
         to_own.masked_fill_(~mask, float("-inf"))
     split = (num_key_heads, rows, num_queries)
