@@ -209,5 +209,5 @@ def _only_last(model: Any) -> dict[str, int]:
 
 
 def _likeliest(output: Any) -> list[int]:
-    next_ids: list[int] = output.logits[:, -1].float().argmax(dim=-1).tolist()
+    next_ids: list[int] = output.logits[:, -1].argmax(dim=-1).tolist()
     return next_ids
