@@ -235,17 +235,23 @@ class LocalReader:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """All tokens that end an answer.
+    """All tokens that end an answer: those named so, and those that begin or fill a text.
+
+    No answer holds the latter. Where a text is completed, not a chat, a model may end with one of
+    them, as Qwen2.5 does with `<|endoftext|>`, which GGUF files do not name as an end.
 
     Raises:
-        ModelError: There are none.
+        ModelError: No end is named.
     """
-    named = getattr(model.generation_config, "eos_token_id", None)
+    generation = model.generation_config
+    named = getattr(generation, "eos_token_id", None)
     candidates = [*(named if isinstance(named, list | tuple) else [named]), tokenizer.eos_token_id]
-    ends = [int(token) for token in candidates if token is not None]
+    ends = {int(token) for token in candidates if token is not None}
     if not ends:
         raise ModelError("the reader names no end token (eos_token_id of generation_config.json)")
-    return frozenset(ends)
+    others = [getattr(generation, f"{kind}_token_id", None) for kind in ("bos", "pad")]
+    others += [tokenizer.bos_token_id, tokenizer.pad_token_id]
+    return frozenset(ends.union(int(token) for token in others if token is not None))
 
 
 def _may_share(model: Any) -> bool:

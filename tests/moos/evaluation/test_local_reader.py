@@ -209,6 +209,19 @@ def test_an_answer_ends_before_its_first_stop_string(model, tokenizer):
     assert {rows for rows, _ in shapes} == {1, 2}
 
 
+@pytest.mark.parametrize("kind", ["bos", "pad"])
+def test_a_token_that_begins_or_fills_texts_ends_an_answer(model, tokenizer, kind):
+    model.generation_config.eos_token_id = 0
+    reader = LocalReader(model, tokenizer, name="tiny")
+    whole = reader.answer(PROMPTS[:1])[0]
+    assert whole.num_answer_tokens > 5
+    token = tokenizer(whole.text).input_ids[4]
+    setattr(model.generation_config, f"{kind}_token_id", token)
+    answer = LocalReader(model, tokenizer, name="tiny").answer(PROMPTS[:1])[0]
+    assert whole.text.startswith(answer.text)
+    assert answer.num_answer_tokens <= 4
+
+
 def test_seconds_add_up_to_the_time_the_model_took(model, tokenizer, monkeypatch):
     ticks = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
