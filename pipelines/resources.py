@@ -12,8 +12,8 @@ from moos.errors import ConfigError
 from pipelines.config import CpuStagesConfig, PoolConfig, ReplicaRange
 
 AUTO_CPUS = 4
-"""Most CPUs that `auto` gives a replica: the work around the model, 5 to 7 % of the time on 2, is one
-thread's for the most part, and would hold up more."""
+"""Most CPUs that `auto` gives a replica: the work around the model, 5 to 7 % of the time on 2, is
+one thread's for the most part, and would hold up more."""
 
 
 @dataclass(frozen=True, slots=True)
