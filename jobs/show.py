@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
 def write_page(shown: Sequence["Shown"], path: Path) -> None:
     """Write documents as a page."""
     from moos.rendering import merge_kept_words
+    from pipelines.html_page import build_page
     from pipelines.report import STYLE, document_html
 
     parts = [
@@ -71,11 +72,7 @@ def write_page(shown: Sequence["Shown"], path: Path) -> None:
         + document_html(view.text, merge_kept_words(view.keep, view.words, len(view.text)))
         for view, _ in shown
     ]
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>moos show</title>'
-        f"<style>{STYLE}</style>{''.join(parts)}</html>",
-        encoding="utf-8",
-    )
+    path.write_text(build_page("moos show", "".join(parts), style=STYLE), encoding="utf-8")
 
 
 def print_shown(shown: Sequence["Shown"], options: argparse.Namespace) -> None:
