@@ -109,16 +109,15 @@ def print_colour(shown: Shown, limit: int) -> None:
 
 def write_html(shown: Shown, path: Path) -> None:
     """The same as a page."""
+    from pipelines.html_page import build_page
     from pipelines.report import STYLE, document_html
 
     title, text, spans, tokens, kept, unit = shown
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p class="soft">{kept:,} of {tokens:,} {unit} kept</p>'
-        f"{document_html(text, spans)}</html>",
-        encoding="utf-8",
+    body = (
+        f"<h1>{html.escape(title)}</h1>"
+        f'<p class="soft">{kept:,} of {tokens:,} {unit} kept</p>{document_html(text, spans)}'
     )
+    path.write_text(build_page(title, body, style=STYLE), encoding="utf-8")
 
 
 def build_parser() -> CommandParser:
