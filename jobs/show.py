@@ -6,14 +6,13 @@ moos show notes.txt --rate 0.4     a text file, compressed now with the default 
 moos show OUTPUT --html page.html  the same as a self-contained page
 """
 
-import argparse
 import html
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.cli import run_reported, set_up_logging
+from jobs.command import CommandParser, run_reported
 from moos.errors import ConfigError
 
 Shown = tuple[str, str, list[tuple[int, int]], int, int, str]
@@ -110,33 +109,32 @@ def print_colour(shown: Shown, limit: int) -> None:
 
 def write_html(shown: Shown, path: Path) -> None:
     """The same as a page."""
+    from pipelines.html_page import build_page
     from pipelines.report import STYLE, document_html
 
     title, text, spans, tokens, kept, unit = shown
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>"
-        f'<p class="soft">{kept:,} of {tokens:,} {unit} kept</p>'
-        f"{document_html(text, spans)}</html>",
-        encoding="utf-8",
+    body = (
+        f"<h1>{html.escape(title)}</h1>"
+        f'<p class="soft">{kept:,} of {tokens:,} {unit} kept</p>{document_html(text, spans)}'
     )
+    path.write_text(build_page(title, body, style=STYLE), encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="moos show",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = CommandParser("moos show", __doc__)
     parser.add_argument("source", help="output.path of a run, or a text file")
     parser.add_argument("--id", help="id of the document, in the run's input.id_column")
     parser.add_argument("--rate", type=float, default=0.5, help="rate for a text file")
     parser.add_argument("--checkpoint", default="default", help="checkpoint for a text file")
     parser.add_argument("--chars", type=int, default=4000, help="characters to show at most")
     parser.add_argument("--html", type=Path, help="write a page instead")
-    options = parser.parse_args(argv)
-    set_up_logging(verbose=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    options = build_parser().read(argv)
 
     def run() -> dict[str, Any]:
         source = Path(options.source)
