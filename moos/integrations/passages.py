@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from moos.compressor import Compressor
-from moos.config import SelectionConfig
+from moos.config import EngineName, SelectionConfig
 from moos.document import CompressedDocument
-from moos.engines.loading import EngineName
 from moos.errors import DataError
 
 logger = logging.getLogger(__name__)
