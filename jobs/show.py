@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.cli import EXIT_USAGE, run_reported, set_up_logging
+from jobs.command import CommandParser, run_reported
 from moos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
     from pipelines.show_choice import FIRST, Choice
     from pipelines.show_views import ShowRequest, build_views
 
+    if options.chars < 1:
+        raise ConfigError(f"--chars must be at least 1, got {options.chars}")
     overrides = list(options.overrides)
     for override in overrides:
         if "=" not in override:
@@ -100,13 +102,9 @@ def wants_colour(choice: str) -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not is_dumb
 
 
-def make_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(
-        prog="moos show",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser("moos show", __doc__)
     add = parser.add_argument
     add(
         "source",
@@ -130,11 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
-    options = make_parser().parse_intermixed_args(argv)
-    set_up_logging(verbose=False)
-    if options.chars < 1:
-        print(f"error: --chars must be at least 1, got {options.chars}", file=sys.stderr)
-        return EXIT_USAGE
+    options = build_parser().read(argv)
     return run_reported(lambda: run(options))
 
 

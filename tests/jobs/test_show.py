@@ -257,7 +257,7 @@ def test_a_labelled_output_is_shown_by_its_labels(moos, tmp_path):
 
 def test_help_needs_no_torch():
     script = (
-        "import sys; from jobs.show import make_parser; make_parser().format_help(); "
+        "import sys; from jobs.show import build_parser; build_parser().format_help(); "
         "print(*sorted({'ray', 'torch'} & set(sys.modules)))"
     )
     done = subprocess.run(
