@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from moos.config import apply_override, describe_errors
+from moos.config import apply_override
+from moos.config_errors import describe_errors
 from moos.errors import ConfigError
 from moos.storage import Storage
 from pipelines.config import CompressConfig
