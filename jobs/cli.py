@@ -7,8 +7,10 @@ import logging
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, TypeVar
 
 import yaml
@@ -16,6 +18,7 @@ from pydantic import BaseModel
 
 from moos.config import load_config
 from moos.errors import ConfigError, ModelError, MoosError
+from moos.redaction import RedactingFormatter, redact
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -97,12 +100,12 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
         with _terminated_as_interrupted():
             summary = run()
     except (ConfigError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     except (MoosError, OSError) as error:
         # A full disk or a lost connection is nobody's config; what is committed stays committed.
         logging.getLogger(__name__).debug("where it failed", exc_info=error)
-        print(f"error: {error}{resume_hint}", file=sys.stderr)
+        print(f"error: {redact(str(error))}{resume_hint}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"interrupted{resume_hint}", file=sys.stderr)
@@ -129,11 +132,19 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What Python prints of an error that nobody expected, without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def set_up_logging(verbose: bool) -> None:
     """Log to stderr: the job's own messages, and other libraries' warnings."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
+    sys.excepthook = _print_traceback
     level = logging.DEBUG if verbose else logging.INFO
     for name in ("moos", "pipelines", "jobs"):
         logging.getLogger(name).setLevel(level)

@@ -21,6 +21,7 @@ from jobs.cli import (
     set_up_logging,
 )
 from moos.errors import ConfigError
+from moos.redaction import redact
 from pipelines.config import CompressConfig
 
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_config(CompressConfig, options.arguments)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return EXIT_USAGE
     if options.print_config:
         return print_config(config)

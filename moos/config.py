@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import regex
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from moos.errors import ConfigError
+from moos.redaction import find_secret, is_secret_name, redact, show_key
+from moos.yaml_text import parse_yaml
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 ProtectedClass = Literal["numbers", "negations", "urls", "identifiers", "code"]
 ALL_PROTECTED: tuple[ProtectedClass, ...] = ("numbers", "negations", "urls", "identifiers", "code")
+
+SHOWN_CHARS = 200
+"""Of a value, in messages."""
 
 _BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
 
@@ -141,16 +145,17 @@ def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) 
     lines = []
     for problem in error.errors():
         location, _ = _follow(cls, [str(part) for part in problem["loc"]])
-        key = ".".join(location) or "(config)"
+        key = show_key(location) or "(config)"
         message = problem["msg"].removeprefix("Value error, ")
         value = problem["input"]
-        seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+        is_shown = not (isinstance(value, dict | BaseModel) or any(map(is_secret_name, location)))
+        seen = f" (got {_shorten(repr(value))})" if is_shown else ""
         hint = ""
         if problem["type"] == "extra_forbidden":
             hint = _suggest(cls, [str(part) for part in problem["loc"]])
         if problem["type"] == "missing":
             _, model = _follow(cls, [str(part) for part in problem["loc"]])
-            key = ".".join([*location, *_required(model)])
+            key = show_key([*location, *_required(model)])
             message = "this key is required"
         is_absent = problem["type"] in ("missing", "union_tag_not_found")
         if is_absent and (tags := _tags(cls, location)):
@@ -158,6 +163,10 @@ def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) 
             message = f"this key is required: one of {', '.join(tags)}"
         lines.append(f"  {key}: {message}{seen}{hint}")
     return "\n".join(lines)
+
+
+def _shorten(text: str) -> str:
+    return redact(text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}...")
 
 
 def _suggest(cls: type[BaseModel] | None, location: list[str]) -> str:
@@ -228,11 +237,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file is missing, is not YAML, or is not a mapping.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date
-        raise ConfigError(f"config {path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"config {path} is not valid YAML: it is not UTF-8") from None
+    except (ConfigError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ConfigError(f"config {path} is not valid YAML: {error}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -247,12 +258,13 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         ConfigError: The override has no `=`, or a parent key holds a plain value.
     """
     key, equals, text = override.partition("=")
+    told = f"override {show_key([key])}=..."
     if not equals or not key:
-        raise ConfigError(f"override {override!r} must look like key.path=value")
+        raise ConfigError(f"override {_shorten(repr(override))} must look like key.path=value")
     try:
-        value = yaml.safe_load(text) if text else None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
-        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
+        value = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{told}: the value is not valid YAML: {error}") from None
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
@@ -260,7 +272,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[parent] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {parent} holds a value, not a mapping")
+            raise ConfigError(f"{told}: {parent} holds a value, not a mapping")
         node = child
     node[last] = value
 
@@ -271,14 +283,22 @@ def load_config(
     """Read `path` if given, apply `key.path=value` overrides in order, and validate once.
 
     Raises:
-        ConfigError: The file cannot be read, an override is malformed, or the result does not
-            validate. The message names the dotted key and the value seen.
+        ConfigError: The file cannot be read, an override is malformed, a secret stands in one of
+            them, or the result does not validate. The message names the dotted key and the value
+            seen, but for a secret.
     """
     tree = read_yaml(path) if path is not None else {}
     for override in overrides:
         apply_override(tree, override)
+    name = f"config {path}" if path is not None else "the config"
+    if (secret := find_secret(tree)) is not None:
+        # The value stays out of the message: it would end up in logs.
+        raise ConfigError(
+            f"{name} is not valid:\n  {secret}: looks like a secret; leave it to the credential "
+            "chain (environment variables, profile, instance role), or name the environment "
+            "variable of an endpoint's key in api_key_env"
+        )
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        name = f"config {path}" if path is not None else "the config"
         raise ConfigError(f"{name} is not valid:\n{describe_errors(error, cls)}") from error

@@ -49,7 +49,7 @@ class Choices:
         return rest
 
     def rest_text(self) -> str:
-        """All bytes that are left as text: of the palette, or as UTF-8, lone surrogates included."""
+        """All bytes that are left as text: of the palette, or UTF-8, lone surrogates included."""
         if self.byte() % 2:
             return "".join(PALETTE[byte % len(PALETTE)] for byte in self.rest())
         rest = self.rest()

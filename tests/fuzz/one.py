@@ -1,6 +1,6 @@
 """One run of a target under atheris: `python -m tests.fuzz.one TARGET [libFuzzer's options]`.
 
-A process of its own, since libFuzzer ends the process that it runs in, by a finding or by the clock.
+A process of its own, since libFuzzer ends the one that it runs in, by a finding or by the clock.
 """
 
 import sys

@@ -29,10 +29,11 @@ MEMORY_MIB = 4096
 
 HEADER = """# Fuzzing
 
-Written by `python -m tests.fuzz.run` (`make fuzz`), one row per target and run: the target is driven
-by libFuzzer through atheris, with coverage of `moos`, `pipelines` and `jobs`, from seed cases and a
-dictionary. A finding is a broken promise or an exception that is none of the promised ones; each is
-kept in `cases/` and replayed by `test_cases.py`. `+` behind a commit means changes not committed.
+Written by `python -m tests.fuzz.run` (`make fuzz`), one row per target and run: the target is
+driven by libFuzzer through atheris, with coverage of `moos`, `pipelines`, `jobs` and PyYAML, from
+seed cases and a dictionary. A finding is a broken promise, or an exception that is none of the
+promised ones; each is kept in `cases/` and replayed by `test_cases.py`. `+` behind a commit means
+changes not committed.
 
 | date | commit | target | seed | seconds | executions | covered | findings |
 |---|---|---|---|---|---|---|---|
@@ -59,25 +60,33 @@ def fuzz(name: str, *, seconds: float, seed: int) -> tuple[int, int, list[Path]]
                 *(f"-max_len={MAX_BYTES}", f"-timeout={CASE_TIMEOUT_S}"),
                 *(f"-rss_limit_mb={MEMORY_MIB}", "-print_final_stats=1", "-verbosity=1"),
             ]
-            done = subprocess.run(
-                command, cwd=ROOT, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False,
-                errors="replace",
-            )  # fmt: skip
+            done = _run(command)
             # A process that a finding ends gives no statistics, but every line begins with a count.
-            counts = re.findall(r"^#(\d+)\s.*?(?:cov: (\d+))?", done.stderr, re.MULTILINE)
-            executions += max((int(count) for count, _ in counts), default=0)
-            edges = [int(edges) for edges in re.findall(r"\bcov: (\d+)", done.stderr)]
-            covered = max([covered, *edges])
+            counts = re.findall(r"^#(\d+)\s", done.stderr, re.MULTILINE)
+            executions += max(map(int, counts), default=0)
+            covered = max([covered, *map(int, re.findall(r"\bcov: (\d+)", done.stderr))])
             if done.returncode == 0:
                 continue
             kept = [_keep(name, path) for path in sorted((place / "found").iterdir())]
             if not kept:
                 raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr[-4000:]}")
             findings += kept
-            print(done.stderr[-6000:], file=sys.stderr)
+            sys.stderr.write(done.stderr[-6000:])
             for path in (place / "found").iterdir():
                 path.unlink()
     return executions, covered, findings
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
 
 
 def _write_beginnings(target: Target, place: Path) -> None:
@@ -99,9 +108,8 @@ def _keep(name: str, path: Path) -> Path:
 
 def _commit() -> str:
     def ask(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     changed = ask("status", "--porcelain", "--", "moos", "pipelines", "jobs", "tests/fuzz/*.py")
@@ -128,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"| {datetime.now(UTC):%Y-%m-%d} | {commit} | {name} | {options.seed} | "
             f"{time.monotonic() - began:.0f} | {executions:,} | {covered:,} | {shown} |"
         )
-        print(row, flush=True)
+        sys.stdout.write(f"{row}\n")
+        sys.stdout.flush()
         if options.table is not None:
             known = options.table.read_text(encoding="utf-8") if options.table.exists() else HEADER
             options.table.write_text(f"{known}{row}\n", encoding="utf-8")

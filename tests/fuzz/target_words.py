@@ -30,11 +30,10 @@ _TEXTS = (
 )
 SEEDS = tuple(bytes([31, 0, 0]) + text.encode() for text in _TEXTS)
 SEEDS += tuple(bytes([31, 0, 1]) + bytes(range(start, start + 40)) for start in range(0, 160, 20))
-DICTIONARY = tuple(
-    part.encode()
-    for part in ("://", "www.", "http://", "n't", "’t", "```", "`", "@x", "\u200d", "\ufe0f", "\r\n",
-                 "\u2028", "\u0301", "-.5", "$.5", "1,2", "a_b", "C:\\", "./a/b", "no-one", "🇩🇪", "\x00")
-)  # fmt: skip
+_PARTS = (
+    "www. http:// n't ’t ``` ` @x \u200d \ufe0f \u0301 -.5 $.5 1,2 a_b C:\\ ./a/b no-one 🇩🇪 ://"
+)
+DICTIONARY = tuple(part.encode() for part in (*_PARTS.split(" "), "\r\n", "\u2028", "\x00"))
 
 
 def check(data: bytes) -> None:

@@ -34,13 +34,7 @@ def mutate(target: Target, draw: random.Random) -> bytes:
     data = bytearray(draw.choice(target.seeds))
     for _ in range(draw.randint(1, 8)):
         at, stop = sorted(draw.randint(0, len(data)) for _ in range(2))
-        part = draw.choice(
-            [
-                draw.randbytes(draw.randint(1, 3)),
-                draw.choice(target.dictionary),
-                data[at:stop] * 2,
-                b"",
-            ]
-        )
+        some, word = draw.randbytes(draw.randint(1, 3)), draw.choice(target.dictionary)
+        part = draw.choice([some, word, data[at:stop] * 2, b""])
         data[at : min(stop, at + 12)] = part
     return bytes(data[:2048])
