@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from pipelines.run_state import SUCCESS
+from tests.faults import acts_machine, acts_rivals
 from tests.faults.injections import POISON_KINDS, S3_FAULTS, Injection, Moment
 from tests.faults.job import HungError, Job, kill
 from tests.faults.servers import mount_small_disk, run_cluster
@@ -141,20 +142,6 @@ def _codes_of_a_full_disk(trial: Trial) -> tuple[int, ...]:
     return (0, 1) if was_over else (1,)
 
 
-def run_two(trial: Trial, stack: ExitStack) -> None:
-    """Two runs on one output at once; one of them may have to leave."""
-    first = trial.start()
-    if not trial.await_moment(first):
-        trial.end(first, 0)
-        return
-    second = trial.start()
-    trial.note(first, "second run begun")
-    codes = [trial.end(first, 0, 1), trial.end(second, 0, 1)]
-    if codes == [1, 1]:
-        trial.outcome.broken.append("neither of two runs went on")
-    trial.run_again()
-
-
 def work_poison(trial: Trial, stack: ExitStack) -> None:
     """Documents that break their process: they go to quarantine, and only they.
 
@@ -167,6 +154,7 @@ def work_poison(trial: Trial, stack: ExitStack) -> None:
     trial.end(job, 0, *trial.endings)
 
 
+DISK_ERRORS = ("disk_full_commit", "fsync_error", "write_error")
 ACTS: dict[str, Act] = {
     "kill_local": kill_driver,
     "kill_driver": kill_driver,
@@ -176,7 +164,15 @@ ACTS: dict[str, Act] = {
     "sigterm": _signal(signal.SIGTERM),
     "sigint": _signal(signal.SIGINT),
     "disk_full": fill_disk,
-    "two_runs": run_two,
+    "read_only_output": acts_machine.make_read_only,
+    "kill_committing": acts_machine.kill_committing,
+    "node_lost_committing": acts_machine.lose_committing_node,
+    "clock_moved": acts_machine.move_clock,
+    **dict.fromkeys(DISK_ERRORS, acts_machine.break_disk),
+    "two_runs": acts_rivals.run_two,
+    "two_drivers": acts_rivals.begin_at_once,
+    "paused_driver": acts_rivals.pause_driver,
+    "source_changed": acts_rivals.change_source,
     **dict.fromkeys(S3_FAULTS, strike_s3),
     **dict.fromkeys(POISON_KINDS, work_poison),
 }

@@ -14,7 +14,7 @@ from tests.faults.compare import Counts, count_records, differing
 from tests.faults.injections import KINDS, POISON_KINDS, choose_injection
 from tests.faults.inputs import make_corpus
 from tests.faults.job import ROOT
-from tests.faults.trial import POISON_DIRECTORY
+from tests.faults.machine import PATCHED
 from tests.faults.workplace import Workplace
 
 DOCUMENTS = 240
@@ -99,7 +99,7 @@ if __name__ == "__main__":
 def test_a_poisonous_text_strikes_in_child_processes_too(tmp_path):
     script = tmp_path / "spawning.py"
     script.write_text(SPAWNING)
-    paths = os.pathsep.join((str(POISON_DIRECTORY), str(ROOT)))
+    paths = os.pathsep.join((str(PATCHED), str(ROOT)))
     done = subprocess.run(
         [sys.executable, script],
         env={**os.environ, "PYTHONPATH": paths},
