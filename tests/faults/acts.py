@@ -6,13 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 
 from pipelines.run_state import SUCCESS
-from tests.faults import acts_machine, acts_rivals
-from tests.faults.injections import POISON_KINDS, S3_FAULTS, Injection, Moment
+from tests.faults import acts_machine, acts_rivals, acts_training
+from tests.faults.injections import POISON_KINDS, S3_FAULTS, TRAIN_KINDS, Injection, Moment
 from tests.faults.job import HungError, Job, kill
-from tests.faults.servers import mount_small_disk, run_cluster
+from tests.faults.servers import run_cluster
+from tests.faults.training import TrainingTrial
 from tests.faults.trial import Outcome, Trial, last_line
 from tests.faults.workplace import Workplace
 
@@ -26,10 +26,10 @@ def kill_driver(trial: Trial, stack: ExitStack) -> None:
         trial.note(job, "driver killed")
         job.kill()
     trial.end(job, -signal.SIGKILL, 0)
-    before = trial.place.count_done()
+    before = trial.count_done()
     time.sleep(trial.injection.grace_s)
     if job.family and trial.outcome.struck:
-        left, more = len(job.living_family()), trial.place.count_done() - before
+        left, more = len(job.living_family()), trial.count_done() - before
         trial.outcome.struck += (
             f"; {trial.injection.grace_s:g} s later {more} more done, {left} processes left"
         )
@@ -59,9 +59,9 @@ def kill_driver_then_replica(trial: Trial, stack: ExitStack) -> None:
     kill_driver(trial, stack)
     if trial.outcome.codes[-1] == 0:
         return
-    done = trial.place.count_done()
+    done = trial.count_done()
     job = trial.start()
-    if job.wait_for(lambda: trial.place.count_done() > done + 2):
+    if job.wait_for(lambda: trial.count_done() > done + 2):
         _kill_one_replica(trial, job)
     trial.end(job, 0)
 
@@ -105,15 +105,10 @@ def strike_s3(trial: Trial, stack: ExitStack) -> None:
 
 def fill_disk(trial: Trial, stack: ExitStack) -> None:
     """The output's disk is full; before the run after that, there is room again."""
-    mount = trial.directory / "disk"
-    mount.mkdir()
-    disk = stack.enter_context(mount_small_disk(mount))
+    disk = acts_machine.enter_small_disk(trial, stack)
     if disk is None:
         _limit_files(trial)
         return
-    output = mount / "out"
-    trial.prefix = disk.prefix
-    trial.place = replace(trial.place, output=str(output), seen=disk.seen / "out")
     job = trial.start()
     if trial.await_moment(job):
         disk.fill(trial.injection.room)
@@ -127,6 +122,7 @@ def _limit_files(trial: Trial) -> None:
     if trial.injection.executor != "local":
         trial.outcome.skipped = "no small disk can be mounted here, and a limit binds one process"
         return
+    trial.outcome.skipped = ""
     job = trial.start()
     if trial.await_moment(job):
         trial.note(job, "files limited to 0 bytes")
@@ -175,6 +171,7 @@ ACTS: dict[str, Act] = {
     "source_changed": acts_rivals.change_source,
     **dict.fromkeys(S3_FAULTS, strike_s3),
     **dict.fromkeys(POISON_KINDS, work_poison),
+    **acts_training.ACTS,
 }
 
 
@@ -183,7 +180,8 @@ def run_trial(injection: Injection, workplace: Workplace, *, verify: bool = True
     began = time.monotonic()
     directory = workplace.directory / "trials" / f"{injection.kind}-{injection.seed}"
     shutil.rmtree(directory, ignore_errors=True)
-    trial = Trial(injection, workplace, directory)
+    kind = TrainingTrial if injection.kind in TRAIN_KINDS else Trial
+    trial = kind(injection, workplace, directory)
     with ExitStack() as stack:
         stack.callback(trial.clean_up)
         try:

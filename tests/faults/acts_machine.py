@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tests.faults.job import Job, descendants, kill
-from tests.faults.servers import mount_small_disk, run_cluster
+from tests.faults.servers import SmallDisk, mount_small_disk, run_cluster
 from tests.faults.trial import Trial
 
 
@@ -69,17 +69,24 @@ def break_disk(trial: Trial, stack: ExitStack) -> None:
     trial.machine.repair()
 
 
-def make_read_only(trial: Trial, stack: ExitStack) -> None:
-    """The output's file system lets nobody write any more, as one does that found an error."""
+def enter_small_disk(trial: Trial, stack: ExitStack) -> SmallDisk | None:
+    """Put the output on a small disk of its own; None, and the trial skipped, if there is none."""
     mount = trial.directory / "disk"
     mount.mkdir()
     disk = stack.enter_context(mount_small_disk(mount))
     if disk is None:
         trial.outcome.skipped = "no small disk can be mounted here"
-        return
-    output = mount / "out"
+        return None
     trial.prefix = disk.prefix
-    trial.place = replace(trial.place, output=str(output), seen=disk.seen / "out")
+    trial.place = replace(trial.place, output=str(mount / "out"), seen=disk.seen / "out")
+    return disk
+
+
+def make_read_only(trial: Trial, stack: ExitStack) -> None:
+    """The output's file system lets nobody write any more, as one does that found an error."""
+    disk = enter_small_disk(trial, stack)
+    if disk is None:
+        return
     job = trial.start()
     if trial.await_moment(job) and job.wait_for(lambda: disk.let_write(False)):
         trial.note(job, "file system made read-only")

@@ -34,10 +34,10 @@ def pause_driver(trial: Trial, stack: ExitStack) -> None:
         return
     first.process.send_signal(signal.SIGSTOP)
     trial.note(first, "driver stopped")
-    done = trial.place.count_done()
+    done = trial.count_done()
     second = trial.start()
     later = trial.rng.randrange(8)
-    second.wait_for(lambda: trial.place.count_done() > done + later)
+    second.wait_for(lambda: trial.count_done() > done + later)
     trial.note(second, "first goes on beside a second")
     first.process.send_signal(signal.SIGCONT)
     _end_rivals(trial, first, second)

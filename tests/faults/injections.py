@@ -43,6 +43,15 @@ POISON_KINDS = (
 )
 """Documents that break the process that works them; they stay in the input in every run."""
 
+TRAIN_KINDS = (
+    "train_worker_killed",
+    "train_driver_killed",
+    "train_state_damaged",
+    "train_disk_full",
+    "train_s3_mixed",
+)
+"""Of a training run, whose figures must come out the same."""
+
 S3_FAULTS = {
     "s3_500": ("500",),
     "s3_503": ("503",),
@@ -50,10 +59,14 @@ S3_FAULTS = {
     "s3_truncated": ("truncated",),
     "s3_delay": ("delay",),
     "s3_mixed": ("500", "503", "reset", "truncated", "delay"),
+    "train_s3_mixed": ("500", "503", "reset", "delay"),
     "s3_slow_body": ("slow",),
     "s3_wrong_etag": ("etag",),
 }
-ON_DISK = {"disk_full", "read_only_output", "disk_full_commit", "fsync_error", "write_error"}
+ON_DISK = {
+    *("disk_full", "read_only_output", "disk_full_commit", "fsync_error", "write_error"),
+    "train_disk_full",
+}
 FIRST_KINDS = (
     *("sigterm", "sigint", "disk_full", "two_runs"),
     *("s3_500", "s3_503", "s3_reset", "s3_truncated", "s3_delay", "s3_mixed"),
@@ -124,7 +137,7 @@ class Injection:
     """One fault of one run, and the setting it happens in.
 
     Attributes:
-        kind: One of `KINDS` or `POISON_KINDS`.
+        kind: One of `KINDS`, `POISON_KINDS` or `TRAIN_KINDS`.
         seed: The seed.
         executor: `local` or `ray`.
         replicas: Replicas on Ray.
@@ -160,6 +173,8 @@ class Injection:
     @property
     def settings(self) -> str:
         """The setting in one short line."""
+        if self.kind in TRAIN_KINDS:
+            return f"train x{self.replicas}, {self.place}"
         where = self.executor if self.executor == "local" else f"ray x{self.replicas}"
         poison = f", {self.poison} poisonous" if self.poison else ""
         return f"{where}, {self.shape} -> {self.output_format}, {self.place}{poison}"
@@ -167,8 +182,9 @@ class Injection:
 
 def choose_injection(kind: str, seed: int) -> Injection:
     """The injection of a kind and seed, the same on every machine."""
-    if kind not in KINDS + POISON_KINDS:
-        raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS + POISON_KINDS)}")
+    known = KINDS + POISON_KINDS + TRAIN_KINDS
+    if kind not in known:
+        raise ValueError(f"no kind {kind!r}; there are {', '.join(known)}")
     rng = random.Random(f"{kind}/{seed}")
     executor = _choose_executor(kind, rng)
     place: Place = "s3" if kind in S3_FAULTS or rng.random() < 0.35 else "disk"
@@ -196,7 +212,7 @@ def choose_injection(kind: str, seed: int) -> Injection:
 def _choose_executor(kind: str, rng: random.Random) -> Executor:
     if kind in ("kill_local", "kill_committing"):
         return "local"
-    if kind.startswith("kill_") or kind == "node_lost_committing":
+    if kind.startswith(("kill_", "train_")) or kind == "node_lost_committing":
         return "ray"
     # Ray takes three times as long, and most faults strike below the executor.
     return (
@@ -208,6 +224,8 @@ def _choose_replicas(kind: str, executor: Executor, rng: random.Random) -> int:
     drawn = rng.choice((2, 2, 3))
     if executor == "local":
         return 1
+    if kind in TRAIN_KINDS:
+        return rng.choice((1, 1, 2))
     # One for each node: what the second node had, the first one must take over.
     return 2 if kind in ("kill_raylet", "node_lost_committing") else drawn
 

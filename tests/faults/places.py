@@ -50,6 +50,19 @@ class DiskPlace:
                 shutil.copyfile(path, other)
                 other.replace(target)
 
+    def names(self) -> list[str]:
+        """Names of all files of the output."""
+        files = (path for path in self.seen.rglob("*") if path.is_file())
+        return [path.relative_to(self.seen).as_posix() for path in files]
+
+    def read_one(self, name: str) -> bytes:
+        """A file of the output."""
+        return (self.seen / name).read_bytes()
+
+    def write_one(self, name: str, content: bytes) -> None:
+        """Change a file of the output."""
+        (self.seen / name).write_bytes(content)
+
     def read(self) -> dict[str, bytes]:
         """Everything in the output."""
         paths = (path for path in self.seen.rglob("*") if path.is_file())
@@ -85,12 +98,26 @@ class BucketPlace:
         for path in sorted(files.iterdir()):
             self.filesystem.put_file(str(path), f"{self.source}/{path.name}")
 
+    @property
+    def _root(self) -> str:
+        return self.output.removeprefix("s3://")
+
+    def names(self) -> list[str]:
+        """Names of all objects of the output."""
+        self.filesystem.invalidate_cache()
+        return [path.removeprefix(f"{self._root}/") for path in self.filesystem.find(self._root)]
+
+    def read_one(self, name: str) -> bytes:
+        """An object of the output."""
+        return self.filesystem.cat_file(f"{self._root}/{name}")
+
+    def write_one(self, name: str, content: bytes) -> None:
+        """Change an object of the output."""
+        self.filesystem.pipe_file(f"{self._root}/{name}", content)
+
     def read(self) -> dict[str, bytes]:
         """Everything in the output."""
-        root = self.output.removeprefix("s3://")
-        self.filesystem.invalidate_cache()
-        paths = self.filesystem.find(root)
-        return {p.removeprefix(f"{root}/"): self.filesystem.cat_file(p) for p in paths}
+        return {name: self.read_one(name) for name in self.names()}
 
 
 def open_bucket(endpoint: str) -> s3fs.S3FileSystem:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import compare
-from tests.faults.injections import Injection, Moment
+from tests.faults.injections import TRAIN_KINDS, Injection, Moment
 from tests.faults.job import HINT, ROOT, Job
 from tests.faults.machine import PATCHED, Machine
 from tests.faults.places import BucketPlace, DiskPlace
@@ -54,12 +54,13 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """`same bytes` (of poison: `same rows`), or what went wrong."""
+        """`same bytes` (of poison `same rows`, of training `same figures`), or what went wrong."""
         if self.skipped:
             return f"skipped: {self.skipped}"
         if self.broken:
             return "FAILED: " + "; ".join(self.broken[:4])
         held = "same rows" if self.injection.poison else "same bytes"
+        held = "same figures" if self.injection.kind in TRAIN_KINDS else held
         return held if self.struck else f"{held}, but over before it was struck"
 
 
@@ -77,7 +78,10 @@ class Trial:
         environment: Changes to every job's environment, such as `RAY_ADDRESS`.
         prefix: What to put before every command.
         endings: Exit codes of a run that another may follow.
+        hint: What a run that failed says at its end.
     """
+
+    hint = HINT
 
     def __init__(self, injection: Injection, workplace: Workplace, directory: Path) -> None:
         """Make the place; nothing runs yet."""
@@ -93,8 +97,17 @@ class Trial:
         directory.mkdir(parents=True)
         self.place = self._make_place()
         self.machine = Machine(directory, self.place.output)
-        self.num_steps = sum(1 for path in workplace.reference(injection) if STEP.search(path))
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What the place must hold in the end, from a run that nobody disturbs."""
+        reference = self.workplace.reference(self.injection)
+        self.num_steps = sum(1 for path in reference if STEP.search(path))
         self.expected = self.expect()
+
+    def count_done(self) -> int:
+        """Steps that are done."""
+        return self.place.count_done()
 
     def _make_place(self) -> DiskPlace | BucketPlace:
         injection, corpus = self.injection, self.workplace.corpus(self.injection)
@@ -158,7 +171,7 @@ class Trial:
         if moment.done_share is None:
             return job.wait_for(lambda: job.seconds >= moment.delay_s) is not None
         wanted = round(moment.done_share * self.num_steps)
-        reached = job.wait_for(lambda: self.is_under_way(job) and self.place.count_done() >= wanted)
+        reached = job.wait_for(lambda: self.is_under_way(job) and self.count_done() >= wanted)
         if not reached:
             return False
         until = job.seconds + moment.delay_s
@@ -166,11 +179,11 @@ class Trial:
 
     def is_under_way(self, job: Job) -> bool:
         """True once the job has said what it is going to do: from then on it keeps its promises."""
-        return self.place.count_done() > 0 or " to do" in job.said()
+        return self.count_done() > 0 or " to do" in job.said()
 
     def note(self, job: Job, what: str) -> None:
         """Write down a strike."""
-        when = f"{what} at {self.place.count_done()}/{self.num_steps}, {job.seconds:.1f} s"
+        when = f"{what} at {self.count_done()}/{self.num_steps}, {job.seconds:.1f} s"
         self.outcome.struck += f"{'; ' if self.outcome.struck else ''}{when}"
 
     def end(self, job: Job, *allowed: int) -> int:
@@ -181,7 +194,7 @@ class Trial:
         if code not in allowed:
             self.outcome.broken.append(f"exit {code}: {last_line(said)}")
         # Code that hangs with the GIL held lets nobody say anything but a traceback in C.
-        elif code == 1 and HINT not in said and "Timeout (" not in said:
+        elif code == 1 and self.hint not in said and "Timeout (" not in said:
             self.outcome.broken.append(f"exit 1 without a hint: {last_line(said)}")
         return code
 

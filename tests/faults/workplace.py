@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import s3fs
@@ -104,14 +105,31 @@ class Workplace:
         corpus = self.corpus(injection, edition)
         deciding = [o for o in self.overrides if not o.startswith(NOT_DECIDING)]
         name = "-".join((corpus.path.name, injection.output_format))
+
+        def arguments(place: DiskPlace) -> list[str]:
+            place = replace(place, source=str(corpus.path))
+            return [*self.arguments(injection, place), *deciding, "executor=local"]
+
+        return self.run_once(name, arguments)
+
+    def run_once(
+        self, name: str, arguments: Callable[[DiskPlace], list[str]], *, forked: bool = True
+    ) -> dict[str, bytes]:
+        """What a command leaves that nobody disturbs, run when it is first asked for.
+
+        Args:
+            name: Names the run, and its output.
+            arguments: The command, with a place to write to.
+            forked: Start it from the nursery.
+        """
         if name not in self._references:
             output = self.directory / "reference" / name
             shutil.rmtree(output, ignore_errors=True)
             output.parent.mkdir(parents=True, exist_ok=True)
-            place = DiskPlace(str(corpus.path), str(output), output)
-            arguments = [*self.arguments(injection, place), *deciding, "executor=local"]
+            place = DiskPlace("", str(output), output)
             log = output.parent / f"{name}.log"
-            job = Job(arguments, log, self.environment(), nursery=self.nursery)
+            nursery = self.nursery if forked else None
+            job = Job(arguments(place), log, self.environment(), nursery=nursery)
             try:
                 if job.wait() != 0:
                     raise RuntimeError(f"the uninterrupted run failed: {job.said()[-2000:]}")
