@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from jobs.cli import print_config
+from jobs.command import print_config
 from moos.config import load_config
 from moos.errors import ConfigError
 from moos.redaction import find_secret
