@@ -32,7 +32,7 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse aliases: each may stand for all that the ones in it stand for."""
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.get_mark()
             raise yaml.composer.ComposerError(None, None, "write out what *aliases stand for", mark)
         return super().compose_node(parent, index)
 

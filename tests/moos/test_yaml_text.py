@@ -28,7 +28,7 @@ def test_plain_values_are_read(text, value):
         ("!!binary aGk=", "could not determine a constructor"),
         ("!!timestamp hunter2", "could not determine a constructor"),
         ("!!set {a, b}", "could not determine a constructor"),
-        ("a: &a [x]\nb: *a", r"write out what \*aliases stand for at line 2, column 4"),
+        ("a: &a [x]\nb: *a", r"write out what \*aliases stand for at line 2"),
         ("&a [*a]", "write out"),
         ("a: &hunter2 1\nb: *hunter3", "write out"),
         ("? [hunter2]\n: 1", "found unhashable key"),
