@@ -129,8 +129,7 @@ class CompressWorker(SplitWorker):
                 for group in staged.groups:
                     sink.add(self._finish(group, stages))
             self._check_source(staged.split)
-            seconds = staged.seconds + time.monotonic() - began
-            return self._write(sink, staged.num_scored, seconds)
+            return self._told(self._write(sink, staged.num_scored), began - staged.seconds)
 
     def _make_child(self) -> ChildStages:
         return ChildStages(self.spec)

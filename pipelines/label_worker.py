@@ -65,8 +65,7 @@ class LabelWorker(SplitWorker):
             return SplitWorker.work(self, split, report, pieces)
         began = time.monotonic()
         with self._begun(split, "work"):
-            record = self._filter(split)
-            return self._tell(record, 0, time.monotonic() - began)
+            return self._told(self._filter(split), began)
 
     def _filter(self, split: InputSplit) -> dict[str, Any]:
         labelled = self.state.read_scored_record(split)
@@ -85,7 +84,7 @@ class LabelWorker(SplitWorker):
             quarantine=b"" if bad is None else self.output.get(bad["name"]),
         )
         self._commit(record)
-        return record
+        return {**record, "documents_scored": 0}
 
     def _open_sink(self, split: InputSplit) -> tuple[Sink, str | None]:
         assert self.stages.labeller is not None, "a task that labels has a teacher"

@@ -94,7 +94,7 @@ class SplitWorker(ABC):
             except DamagedFileError as error:
                 sink.add_damage(str(error))
             self._check_source(split)
-            return self._write(sink, self.stages.num_scored - before, time.monotonic() - began)
+            return self._told(self._write(sink, self.stages.num_scored - before), began)
 
     @abstractmethod
     def _open_sink(self, split: InputSplit) -> tuple[Sink, str | None]:
@@ -196,18 +196,14 @@ class SplitWorker(ABC):
     def _read(self, split: InputSplit) -> Iterator[RawPiece]:
         return RunReader(self.source, [split], self.parser.text_column).read(split)
 
-    def _write(self, sink: Sink, num_scored: int, seconds: float) -> dict[str, Any]:
-        """Write and commit; the record, with what the driver is told besides."""
-        began = time.monotonic()
+    def _write(self, sink: Sink, num_scored: int) -> dict[str, Any]:
         record = sink.commit(self.output)
         self._commit(record)
-        seconds += time.monotonic() - began
-        return self._tell(record, num_scored, seconds)
+        return {**record, "documents_scored": num_scored}
 
-    def _tell(self, record: dict[str, Any], num_scored: int, seconds: float) -> dict[str, Any]:
-        """A committed record with what the driver is told besides."""
-        told = {"documents_scored": num_scored, "seconds": seconds, "replica": name_process()}
-        return {**record, **told}
+    def _told(self, record: dict[str, Any], began: float) -> dict[str, Any]:
+        """A committed record with what the driver is told of the work besides."""
+        return {**record, "seconds": time.monotonic() - began, "replica": name_process()}
 
     def _check_source(self, split: InputSplit) -> None:
         try:
