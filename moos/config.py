@@ -129,7 +129,7 @@ class ScoringConfig(ConfigModel):
     """Whether words that say something only together stay or go together: the words of a name, a
     number with what it counts, punctuation with its words."""
 
-    preserve_label: str | None = None
+    preserve_label: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
     """Name or index of the class "preserve", when the checkpoint's config does not say."""
 
 
