@@ -108,6 +108,19 @@ class ShownOutput:
             raise no_such_position(self.storage.url, choice.position, self._num_documents)
         return [found]
 
+    def find_row(self, split: int, row: int) -> Found:
+        """A document by its split's place in the manifest and its row in that split's file.
+
+        Raises:
+            StopIteration: There is no such row.
+        """
+        entries = self.manifest["splits"]
+        before = sum(entry["documents"] for entry in entries[:split])
+        name = entries[split]["data"]["name"]
+        rows = iterate_rows(name, self.storage.get(name))
+        found = next(one for place, one in enumerate(rows) if place == row)
+        return self._found(entries[split], before + row, found)
+
     @property
     def _num_documents(self) -> int:
         return sum(entry["documents"] for entry in self.manifest["splits"])
