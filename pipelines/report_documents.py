@@ -63,7 +63,8 @@ def documents_section(output: ShownOutput, digests: Digests) -> str:
         "Compressed least": _extremes(digests, least_compressed, "least"),
         "The first of some files": _first(output.manifest),
     }
-    parts, data = [], []
+    parts: list[str] = []
+    data: list[list[dict[str, Any]]] = []
     taken: set[_Pick] = set()
     for name, picks in lists.items():
         new = [pick for pick in picks if pick not in taken]
