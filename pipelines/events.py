@@ -25,8 +25,8 @@ Each line is an object with `time` (UTC, ISO 8601), `event` and `run`, and, depe
 * `split_done`: `split`, `path`, `start`, `stop`, `pass_name`, `final`, `replica`, `seconds`,
   `counts` by name
 * `quarantined`: `split`, `path`, `records`, `by_reason`
-* `progress`: `pass_name`; of this pass `splits_done`, `documents`, `quarantined`, counts and rate
-  of the unit; `share` of all planned bytes; `eta_s` or null
+* `progress`: `pass_name`; of this pass `splits_done`, `documents`, `quarantined`, `bytes`,
+  counts and rate of the unit; `share` of all planned bytes; `eta_s` or null
 * `waiting`: `seconds` without progress, `gives_up_after_s`, `waits_for` (lines for people)
 * `stalled` (*): the same; the run gave up
 * `finished` (*): the summary that the job prints, `exit_code` in it
@@ -188,11 +188,17 @@ def read_history(output: Storage) -> list[Event]:
         return []
 
 
-def read_latest_run(output: Storage) -> list[Event]:
-    """All events of the latest run that left any, oldest first."""
+def read_run(output: Storage, run: str | None = None) -> list[Event]:
+    """All events of a run, oldest first: of the latest that left any, where none is named."""
     names = sorted(name for name in output.list(DIRECTORY) if name.endswith(".jsonl"))
-    latest = [name for name in names if name.rpartition("-")[0] == names[-1].rpartition("-")[0]]
-    return [event for name in latest for event in parse_events(output.get(f"{DIRECTORY}/{name}"))]
+    if run is None and names:
+        run = _run_of(names[-1])
+    wanted = [name for name in names if _run_of(name) == run]
+    return [event for name in wanted for event in parse_events(output.get(f"{DIRECTORY}/{name}"))]
+
+
+def _run_of(name: str) -> str:
+    return name.split("-")[1] if name.count("-") == 2 else ""
 
 
 def parse_events(data: bytes) -> Iterator[Event]:
