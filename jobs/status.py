@@ -1,8 +1,8 @@
 """Tell how far a run is, from its output alone, while the job runs elsewhere or after it has ended.
 
-moos status OUTPUT
+moos status out
 moos status s3://bucket/out --json
-moos status OUTPUT --watch 10
+moos status out --watch 10
 
 Works for what `moos compress`, `moos label` and `moos train` write. Exit codes: 0 complete; 1 ended
 early and nobody works on it (interrupted, failed, stalled): run the same command again; 2 there is
@@ -10,7 +10,6 @@ no run at OUTPUT, or usage; 3 complete, but more quarantined than `max_quarantin
 damaged file; 4 running; 5 running, but nothing has gone on for a while. With --watch: of the end.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -19,9 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.cli import EXIT_FAILED, EXIT_USAGE, set_up_logging
+from jobs.command import CommandParser, run_reported
 from moos.config_errors import describe_errors
-from moos.errors import ConfigError, MoosError
 from pipelines.config import StorageConfig
 
 WORKING = ("running", "waiting")
@@ -74,13 +72,9 @@ def format_status(status: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="moos status",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = CommandParser("moos status", __doc__)
     parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
     parser.add_argument("--json", action="store_true", help="one JSON line instead of text")
     parser.add_argument(
@@ -89,8 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
     )
-    options = parser.parse_args(argv)
-    set_up_logging(verbose=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    parser = build_parser()
+    options = parser.read(argv)
     if options.watch is not None and not options.watch > 0:
         parser.error(f"--watch takes seconds above 0, not {options.watch:g}")
     try:
@@ -99,18 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
     except ValueError as error:
         parser.error(f"--storage-options is not JSON: {error}")
-    try:
-        return run(
-            options.output, storage.storage_options, watch_s=options.watch, as_json=options.json
+    # What is shown is the summary; nothing is printed behind it.
+    codes: list[int] = []
+
+    def job() -> Mapping[str, Any]:
+        codes.append(
+            run(
+                options.output, storage.storage_options, watch_s=options.watch, as_json=options.json
+            )
         )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except (MoosError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:  # how one leaves --watch
-        return EXIT_FAILED
+        return {}
+
+    return run_reported(job) or codes[0]
 
 
 if __name__ == "__main__":

@@ -184,9 +184,7 @@ def measure_pace(log: Sequence[Event], begun: Event, unit: str) -> dict[str, Any
             if not news:
                 points.append((_seconds(event), units, size))
     last = points[-1]
-    first = max(
-        (point for point in points if point[0] <= last[0] - RECENT_S), default=points[0]
-    )
+    first = max((point for point in points if point[0] <= last[0] - RECENT_S), default=points[0])
     took = last[0] - first[0]
     pace = (last[2] - first[2]) / took if took > 0 else 0.0
     left = max(0, begun.get("bytes_to_do", 0) - last[2])

@@ -13,7 +13,6 @@ from pipelines import events as events_module
 from pipelines.events import EventLog, parse_events, read_history, read_run
 from pipelines.lease import Lease, LeaseLostError
 from pipelines.reasons import OTHER, REASON_KINDS, kind_of_reason
-from pipelines.redaction import find_secrets, redact
 from pipelines.work import SplitWorker
 
 
@@ -179,35 +178,6 @@ def test_no_secret_gets_into_a_log(tmp_path, monkeypatch):
     assert "denied: ***" in text
     assert "Bearer ***" in text
     assert "wJalr" not in text + (tmp_path / "_run/events" / log_files(tmp_path)[0]).read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("s3://me:pw@bucket/docs?x=1", "s3://***@bucket/docs?x=1"),
-        ("https://h/p?X-Amz-Signature=abc&X-Amz-Date=1", "https://h/p?X-Amz-Signature=***&X-Amz-Date=1"),
-        ("https://h/p?sv=1&sig=a%2Fb&se=2", "https://h/p?sv=1&sig=***&se=2"),
-        ("key AKIAIOSFODNN7EXAMPLE is unknown", "key *** is unknown"),
-        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
-        # What only looks a little like one stays.
-        ("mail me@example.org about token 5 of docs/key.jsonl", None),
-        ("basic idea: the key 'text' is null", None),
-    ],
-)  # fmt: skip
-def test_what_looks_like_a_secret_is_masked(text, kept):
-    assert redact(text, ()) == (text if kept is None else kept)
-
-
-def test_secrets_are_looked_for_in_the_environment_by_name():
-    environment = {
-        "OPENAI_API_KEY": "sk-0123456789",
-        "DB_PASSWORD": "short",
-        "TOKENIZERS_PARALLELISM": "something-long",
-        "GOOGLE_APPLICATION_CREDENTIALS_FILE": "/home/me/key.json",
-        "HOME": "/home/somebody",
-        "HF_TOKEN": "hf_0123456789012",
-    }
-    assert find_secrets(environment) == ("hf_0123456789012", "sk-0123456789")
 
 
 @pytest.mark.parametrize(
