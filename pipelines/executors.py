@@ -128,7 +128,8 @@ def describe_cluster(resources: Resources, num_loaded: int) -> list[str]:
     """
     import ray
 
-    total, free = ray.cluster_resources(), ray.available_resources()
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     missing = max(0, resources.min_replicas - num_loaded)
     has = ", ".join(
         f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}s free"

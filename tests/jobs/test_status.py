@@ -67,7 +67,7 @@ def test_an_interrupted_run_tells_its_reasons_and_exits_1(
     result = moos("status", tmp_path / "out")
     assert result.code == 1
     assert "interrupted (moos compress)" in result.out
-    assert "quarantined  1 (not_json 1)" in result.out
+    assert "quarantined  2 (not_json 2)" in result.out
     assert "interrupted: interrupted by a signal" in result.out
 
 

@@ -190,7 +190,8 @@ def test_a_store_that_never_answers_ends_the_run_and_the_same_command_goes_on(
             wait_for_ever()
         check(self, split)
 
-    limits = ("stall_timeout_s=1.5", "document_limits.timeout_s=1", "input.split_bytes=2KiB")
+    compress(source, tmp_path / "before")  # so that loading takes no time below
+    limits = ("stall_timeout_s=3", "document_limits.timeout_s=2.5", "input.split_bytes=2KiB")
     with monkeypatch.context() as patch:
         patch.setattr(SplitWorker, "_check_source", hang)
         with pytest.raises(StalledError, match=r"docs\.jsonl, bytes 2048 to \d+: 'work' at"):
