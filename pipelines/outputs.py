@@ -55,11 +55,15 @@ def iterate_rows(
 def iterate_batches(
     name: str, data: bytes, columns: list[str] | None = None
 ) -> Iterator[tuple[list[dict[str, Any]], pa.RecordBatch | list[bytes]]]:
-    """The same in batches, each with its stored form: the record batch, or the raw lines."""
+    """The same in batches, each with its stored form: the whole record batch, or the raw lines.
+
+    A value of another column may be none that Python has, such as a date before the year 1.
+    """
     if name.endswith(".parquet"):
         file = pq.ParquetFile(pa.BufferReader(data))
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-            yield batch.to_pylist(), batch
+        for batch in file.iter_batches(BATCH_ROWS):
+            wanted = [c for c in batch.schema.names if columns is None or c in columns]
+            yield batch.select(wanted).to_pylist(), batch
         return
     stream = io.BufferedReader(pa.CompressedInputStream(pa.BufferReader(data), "zstd"))
     lines: list[bytes] = []
