@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := true
 
-.PHONY: demo test test-slow soak lint config-reference clean
+.PHONY: demo test test-slow test-integrations soak lint config-reference clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,10 @@ test: $(INSTALLED)  ## run all tests
 
 test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layouts, more interruptions
 	$(BIN)/python -m pytest -q -m slow
+
+test-integrations: $(INSTALLED)  ## run the tests against LangChain, LlamaIndex, datasets, DuckDB, Polars, pandas
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-integrations]'
+	$(BIN)/python -m pytest -q tests/integrations
 
 SOAK ?= --count 45 --seed 1
 soak: $(INSTALLED)  ## strike the real job with seeded faults; an hour or so; SOAK="--count 200 --seed 9"

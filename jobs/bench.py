@@ -1,7 +1,7 @@
 """Measure moos on this machine, as ratios within one run.
 
-    moos bench compress [config.yaml] [key=value ...] [--quick] [--gpu]
-    moos bench loss [key=value ...]
+moos bench compress --quick
+moos bench loss num_layers=6
 
 `compress`: text to compressed text and spans, against LLMLingua-2 and the machine's ceilings.
 `loss`: what the similarity term costs of a training step. `moos bench BENCHMARK --help` tells more.
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from jobs.cli import config_parser, print_config, read_config, run_reported, set_up_logging
+from jobs.command import CommandParser, config_parser, run_config_job, run_reported
 from moos.errors import ConfigError
 from pipelines.bench_config import BenchConfig
 
@@ -36,7 +36,8 @@ contestant failed, 2 config or usage.
 
 LOSS_HELP = """What the similarity term costs of a training step at XLM-RoBERTa-large geometry.
 
-    moos bench loss [key=value ...]
+moos bench loss
+moos bench loss num_layers=6 hidden_size=384 length=512
 
 Beside the double sum that it stands for. Keys: num_layers, hidden_size, length, windows, repeats,
 bf16. One JSON line goes to stdout.
@@ -49,37 +50,39 @@ QUICK = ("corpora=[mixed]", "tokens=16000", "rounds=1")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a benchmark and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="moos bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("benchmark", choices=["compress", "loss"])
-    benchmark = parser.parse_args(arguments[:1]).benchmark
+    benchmark = build_parser().read(arguments[:1]).benchmark
     return {"compress": _main_compress, "loss": _main_loss}[benchmark](arguments[1:])
 
 
-def _main_compress(arguments: Sequence[str]) -> int:
-    parser = config_parser("moos bench compress", COMPRESS_HELP)
+def build_parser() -> CommandParser:
+    """The command's arguments: which benchmark."""
+    benchmarks = {"compress": _build_compress_parser, "loss": _build_loss_parser}
+    parser = CommandParser("moos bench", __doc__, subcommands=benchmarks)
+    parser.add_argument("benchmark", choices=list(benchmarks))
+    return parser
+
+
+def _build_compress_parser() -> CommandParser:
+    parser = config_parser("moos bench compress", COMPRESS_HELP, BenchConfig)
     parser.add_argument(
         "--quick", action="store_true", help=f"about a minute on two cores: {' '.join(QUICK)}"
     )
     parser.add_argument("--gpu", action="store_true", help="compute on CUDA: gpu=true")
-    options = parser.parse_intermixed_args(arguments)
-    defaults = [*(QUICK if options.quick else ()), *(["gpu=true"] if options.gpu else ())]
-
-    def job() -> Mapping[str, Any]:
-        config = read_config(BenchConfig, [*defaults, *options.arguments])
-        if options.print_config:
-            print_config(config)
-            return {}
-        set_up_logging(options.verbose)
-        return _measure_compress(config)
-
-    return run_reported(job)
+    return parser
 
 
-def _measure_compress(config: BenchConfig) -> Mapping[str, Any]:
+def _main_compress(arguments: Sequence[str]) -> int:
+    return run_config_job(
+        _build_compress_parser(), BenchConfig, _measure_compress, arguments, defaults=_defaults
+    )
+
+
+def _defaults(options: argparse.Namespace) -> list[str]:
+    """What flags stand for, as settings that those on the command line override."""
+    return [*(QUICK if options.quick else ()), *(["gpu=true"] if options.gpu else ())]
+
+
+def _measure_compress(config: BenchConfig, options: argparse.Namespace) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need no torch."""
     from rich.console import Console
 
@@ -88,20 +91,20 @@ def _measure_compress(config: BenchConfig) -> Mapping[str, Any]:
 
     with contextlib.redirect_stdout(sys.stderr):
         result = run_bench(config)
-        console = Console(stderr=True)
         # A log has no width of its own; tables are not to be cut there.
-        print_bench(result, console if console.is_terminal else Console(stderr=True, width=140))
+        width = None if sys.stderr.isatty() else 140
+        print_bench(result, Console(stderr=True, quiet=options.quiet, width=width))
     return summarise_bench(result)
 
 
-def _main_loss(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="moos bench loss",
-        description=LOSS_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _build_loss_parser() -> CommandParser:
+    parser = CommandParser("moos bench loss", LOSS_HELP)
     parser.add_argument("settings", nargs="*", metavar="key=value")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _main_loss(arguments: Sequence[str]) -> int:
+    options = _build_loss_parser().read(arguments)
     return run_reported(lambda: _measure_loss(options.settings))
 
 

@@ -12,15 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.cli import (
-    EXIT_USAGE,
-    config_parser,
-    print_config,
-    read_config,
-    run_reported,
-    set_up_logging,
-)
-from moos.errors import ConfigError
+from jobs.command import CommandParser, config_parser, run_config_job
 from pipelines.config import CompressConfig
 
 
@@ -42,28 +34,28 @@ def run(
                 sys.modules["ray"].shutdown()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = config_parser("moos compress", __doc__ or "")
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = config_parser("moos compress", __doc__ or "", CompressConfig)
     parser.add_argument("--dry-run", action="store_true", help="plan, check, write nothing")
     parser.add_argument(
         "--retry-quarantined",
         action="store_true",
         help="try quarantined records again, and only those, besides what is not done yet",
     )
-    options = parser.parse_intermixed_args(argv)
-    set_up_logging(options.verbose)
-    try:
-        config = read_config(CompressConfig, options.arguments)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    if options.print_config:
-        return print_config(config)
-    hint = "\nrun the same command again to resume"
-    return run_reported(
-        lambda: run(config, dry_run=options.dry_run, retry_quarantined=options.retry_quarantined),
-        resume_hint=hint,
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    return run_config_job(
+        build_parser(),
+        CompressConfig,
+        lambda config, options: run(
+            config, dry_run=options.dry_run, retry_quarantined=options.retry_quarantined
+        ),
+        argv,
+        resume_hint="\nrun the same command again to resume",
     )
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.cli import config_parser, print_config, read_config, run_reported, set_up_logging
+from jobs.command import CommandParser, config_parser, run_config_job
 from pipelines.evaluate_config import EvaluateConfig
 
 
@@ -29,24 +29,28 @@ def run(config: EvaluateConfig, *, command: str, dry_run: bool = False) -> Mappi
     return run_evaluate(config, command=command)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = config_parser("moos evaluate", __doc__ or "")
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = config_parser("moos evaluate", __doc__ or "", EvaluateConfig)
     parser.add_argument(
         "--dry-run", action="store_true", help="count what is to do; load no model, write nothing"
     )
-    options = parser.parse_intermixed_args(argv)
+    return parser
 
-    def job() -> Mapping[str, Any]:
-        config = read_config(EvaluateConfig, options.arguments)
-        if options.print_config:
-            print_config(config)
-            return {}
-        set_up_logging(options.verbose)
-        command = shlex.join(["moos", "evaluate", *options.arguments])
-        return run(config, command=command, dry_run=options.dry_run)
 
-    return run_reported(job, resume_hint="; run the same command again to go on")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    return run_config_job(
+        build_parser(),
+        EvaluateConfig,
+        lambda config, options: run(
+            config,
+            command=shlex.join(["moos", "evaluate", *options.arguments]),
+            dry_run=options.dry_run,
+        ),
+        argv,
+        resume_hint="; run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":

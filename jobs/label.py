@@ -2,7 +2,7 @@
 
 moos label input.path=pairs.jsonl teacher.kind=pairs teacher.name=gpt-4 output.path=out/labels
 moos label configs/label.local.yaml input.path=docs.jsonl teacher.path=MODEL output.path=out/labels
-moos label configs/label.endpoint.yaml input.path=docs.jsonl teacher.url=http://host:8000/v1 ...
+moos label configs/label.endpoint.yaml input.path=docs.jsonl teacher.url=http://host:8000/v1
 
 OUT/report.html shows what was labelled; `moos train data.path=OUT` learns from it. Run the same
 command again to resume. Exit codes: 0 complete, 1 incomplete (run again), 2 config or usage, 3
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.cli import config_parser, print_config, read_config, run_reported, set_up_logging
+from jobs.command import CommandParser, config_parser, run_config_job
 from pipelines.label_config import LabelConfig
 
 
@@ -33,23 +33,24 @@ def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
                 sys.modules["ray"].shutdown()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = config_parser("moos label", __doc__ or "")
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = config_parser("moos label", __doc__ or "", LabelConfig)
     parser.add_argument(
         "--dry-run", action="store_true", help="plan, check, write nothing but a staged dataset"
     )
-    options = parser.parse_intermixed_args(argv)
+    return parser
 
-    def job() -> Mapping[str, Any]:
-        config = read_config(LabelConfig, options.arguments)
-        if options.print_config:
-            print_config(config)
-            return {}
-        set_up_logging(options.verbose)
-        return run(config, dry_run=options.dry_run)
 
-    return run_reported(job, resume_hint="\nrun the same command again to resume")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    return run_config_job(
+        build_parser(),
+        LabelConfig,
+        lambda config, options: run(config, dry_run=options.dry_run),
+        argv,
+        resume_hint="\nrun the same command again to resume",
+    )
 
 
 if __name__ == "__main__":

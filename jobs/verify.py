@@ -1,12 +1,12 @@
 """Check an output against its own promises, without a model.
 
-moos verify OUTPUT
+moos verify out
+moos verify s3://bucket/out --storage-options '{"endpoint_url": "https://minio.example.org"}'
 
 Says which file, row and promise failed. Exit codes: 0 all promises hold, 1 one is broken, 2 there
 is no complete run at OUTPUT.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from jobs.cli import EXIT_FAILED, run_reported, set_up_logging
-from moos.config import describe_errors
+from jobs.command import EXIT_FAILED, CommandParser, run_reported
+from moos.config_errors import describe_errors
 from pipelines.config import StorageConfig
 
 
@@ -47,19 +47,20 @@ def run(path: str, options: dict[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the job and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="moos verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def build_parser() -> CommandParser:
+    """The command's arguments."""
+    parser = CommandParser("moos verify", __doc__)
     parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
     parser.add_argument(
         "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
     )
-    options = parser.parse_args(argv)
-    set_up_logging(verbose=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the job and return its exit code."""
+    parser = build_parser()
+    options = parser.read(argv)
     try:
         storage = StorageConfig(storage_options=json.loads(options.storage_options))
     except ValidationError as error:

@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal
 import fsspec
 from pydantic import Field, ValidationError
 
-from moos.config import ConfigModel, ScoringConfig, UnitInterval, WindowConfig, describe_errors
+from moos.config import ConfigModel, ScoringConfig, UnitInterval, WindowConfig
+from moos.config_errors import describe_errors
 from moos.errors import ModelError
 
 INT8_WEIGHTS = "weights.int8.safetensors"

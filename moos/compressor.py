@@ -8,12 +8,13 @@ from typing import Any, TypeVar, overload
 from pydantic import ValidationError
 
 from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scoring
-from moos.config import ScoringConfig, SelectionConfig, WindowConfig, describe_errors
+from moos.config import EngineName, ScoringConfig, SelectionConfig, WindowConfig
+from moos.config_errors import describe_errors
 from moos.corpus import find_threshold, merge_histograms
 from moos.devices import has_cuda
 from moos.document import CompressedDocument
 from moos.engines import Engine
-from moos.engines.loading import EngineName, load_engine
+from moos.engines.loading import load_engine
 from moos.errors import ConfigError, DataError
 from moos.joined_texts import group_by_chars
 from moos.preparation import PreparedText, TextPreparer

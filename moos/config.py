@@ -6,20 +6,23 @@ Imports pydantic only: reading a config must load neither torch nor Ray.
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-import regex
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 
+from moos.config_errors import describe_errors
+from moos.config_keys import iterate_keys
 from moos.errors import ConfigError
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
 ProtectedClass = Literal["numbers", "negations", "urls", "identifiers", "code"]
+EngineName = Literal["auto", "torch", "openvino"]
 ALL_PROTECTED: tuple[ProtectedClass, ...] = ("numbers", "negations", "urls", "identifiers", "code")
 
+_DATA_SUFFIXES = ("/", ".jsonl", ".ndjson", ".parquet", ".gz", ".zst", ".txt")
+_DATA_KEYS = ("input.path", "data.path", "input")
 _BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -62,6 +65,9 @@ class SelectionConfig(ConfigModel):
     @field_validator("protect_patterns")
     @classmethod
     def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        # Imported late: most configs hold no pattern.
+        import regex
+
         for pattern in patterns:
             try:
                 regex.compile(pattern)
@@ -136,91 +142,6 @@ class WindowConfig(ConfigModel):
     """Neighbouring tokens on each side that the encoder sees but that are not scored."""
 
 
-def describe_errors(error: ValidationError, cls: type[BaseModel] | None = None) -> str:
-    """One line per problem: the dotted key, what is wrong, the value seen, and a likely remedy."""
-    lines = []
-    for problem in error.errors():
-        location, _ = _follow(cls, [str(part) for part in problem["loc"]])
-        key = ".".join(location) or "(config)"
-        message = problem["msg"].removeprefix("Value error, ")
-        value = problem["input"]
-        seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            hint = _suggest(cls, [str(part) for part in problem["loc"]])
-        if problem["type"] == "missing":
-            _, model = _follow(cls, [str(part) for part in problem["loc"]])
-            key = ".".join([*location, *_required(model)])
-            message = "this key is required"
-        is_absent = problem["type"] in ("missing", "union_tag_not_found")
-        if is_absent and (tags := _tags(cls, location)):
-            key = f"{key}.{_tag_key(cls, location)}"
-            message = f"this key is required: one of {', '.join(tags)}"
-        lines.append(f"  {key}: {message}{seen}{hint}")
-    return "\n".join(lines)
-
-
-def _suggest(cls: type[BaseModel] | None, location: list[str]) -> str:
-    """The key that was probably meant, where one is close."""
-    _, parent = _follow(cls, location[:-1])
-    close = get_close_matches(location[-1], list(parent.model_fields) if parent else [], n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _follow(
-    cls: type[BaseModel] | None, location: list[str]
-) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys to a place as they stand in a config, and the model below it, if it is one.
-
-    pydantic names the chosen member of a tagged union among the keys; a config does not.
-    """
-    keys: list[str] = []
-    field: FieldInfo | None = None
-    for name in location:
-        members = _members(field)
-        if name in members:
-            cls, field = members[name], None
-            continue
-        keys.append(name)
-        field = None if cls is None else cls.model_fields.get(name)
-        inner = None if field is None else field.annotation
-        cls = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
-    return keys, cls
-
-
-def _members(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
-    """The models of a tagged union by their tags; none for any other field."""
-    if field is None or not isinstance(field.discriminator, str):
-        return {}
-    return {
-        str(tag): member
-        for member in get_args(field.annotation)
-        for tag in get_args(member.model_fields[field.discriminator].annotation)
-    }
-
-
-def _tags(cls: type[BaseModel] | None, location: list[str]) -> list[str]:
-    """The tags of the tagged union at a place; none where there is none."""
-    return list(_members(_field_at(cls, location)))
-
-
-def _tag_key(cls: type[BaseModel] | None, location: list[str]) -> str:
-    field = _field_at(cls, location)
-    assert field is not None, "a tagged union is a field"
-    return str(field.discriminator)
-
-
-def _field_at(cls: type[BaseModel] | None, location: list[str]) -> FieldInfo | None:
-    _, parent = _follow(cls, location[:-1])
-    return parent.model_fields.get(location[-1]) if parent is not None and location else None
-
-
-def _required(cls: type[BaseModel] | None) -> list[str]:
-    """The first key that a model cannot do without, if it has one."""
-    fields = {} if cls is None else cls.model_fields
-    return [name for name, field in fields.items() if field.is_required()][:1]
-
-
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -230,7 +151,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"config {path} cannot be read: {error.strerror}") from error
+        hint = _suggest_file(Path(path))
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}{hint}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date
         raise ConfigError(f"config {path} is not valid YAML: {error}") from error
     if loaded is None:
@@ -238,6 +160,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"config {path} must be a mapping of keys, not {type(loaded).__name__}")
     return loaded
+
+
+def _suggest_file(path: Path) -> str:
+    """The YAML file beside a missing one whose name is closest, where one is close."""
+    beside = [file.name for file in path.parent.glob("*.yaml")]
+    close = get_close_matches(path.name, beside, n=1)
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -274,6 +203,10 @@ def load_config(
         ConfigError: The file cannot be read, an override is malformed, or the result does not
             validate. The message names the dotted key and the value seen.
     """
+    if path is not None and (str(path).endswith(_DATA_SUFFIXES) or Path(path).is_dir()):
+        keys = [key.name for key in iterate_keys(cls)]
+        hint = next((f", such as {key}={path}" for key in _DATA_KEYS if key in keys), "")
+        raise ConfigError(f"{path} is no config, which is YAML; data is given by a key{hint}")
     tree = read_yaml(path) if path is not None else {}
     for override in overrides:
         apply_override(tree, override)

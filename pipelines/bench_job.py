@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from moos.benchmark.contestants import StageTimes, Turn
 from moos.benchmark.memory import TreePeak, peak_memory
 from moos.benchmark.stage_clock import LIBRARY_STAGES, Place, StageClock
-from moos.config import describe_errors
+from moos.config_errors import describe_errors
 from moos.errors import ConfigError, MoosError
 from pipelines.config import CompressConfig
 

@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ByteSize, Field, field_validator, model_validator
 
-from moos.config import ConfigModel, ScoringConfig, SelectionConfig, WindowConfig
-from moos.engines.loading import EngineName
+from moos.config import ConfigModel, EngineName, ScoringConfig, SelectionConfig, WindowConfig
 
 _SECRET_PARTS = (
     "secret",

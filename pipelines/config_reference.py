@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from moos.config_keys import iterate_keys
 from pipelines.bench_config import BenchConfig
 from pipelines.config import CompressConfig
 from pipelines.evaluate_config import EvaluateConfig
@@ -33,42 +34,11 @@ SECTIONS = (
 )
 
 
-def describe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+def describe_keys(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     """Each key below a model: dotted name, default, description."""
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from describe_keys(inner, f"{prefix}{name}.")
-            continue
-        text = " ".join((field.description or "").split())
-        yield f"{prefix}{name}", _default(field), f"{text}{_choices(inner)}"
-        is_list = typing.get_origin(inner) is tuple
-        key = f"{prefix}{name}[]" if is_list else f"{prefix}{name}"
-        for part, tag in _find_models(inner, field.discriminator):
-            condition = _condition(key, part, tag)
-            for inner_key, default, described in describe_keys(part, f"{key}."):
-                yield inner_key, default, f"{condition}{described}"
-
-
-def _find_models(annotation: Any, tag: Any) -> Iterator[tuple[type[BaseModel], Any]]:
-    """The models within an annotation, with the discriminator of the union that each is of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, tag
-        return
-    parts = typing.get_args(annotation)
-    for part in parts:
-        if isinstance(part, FieldInfo):
-            tag = part.discriminator or tag
-    for part in parts:
-        yield from _find_models(part, tag)
-
-
-def _condition(key: str, member: type[BaseModel], tag: Any) -> str:
-    """Which member of a tagged union a key belongs to; nothing for any other union."""
-    if not isinstance(tag, str):
-        return ""
-    values = typing.get_args(member.model_fields[tag].annotation)
-    return f"With `{key}.{tag}={'|'.join(values)}`: "
+    for key in iterate_keys(model):
+        choices = _choices(key.field.annotation)
+        yield key.name, _default(key.field), f"{key.condition}{key.description}{choices}"
 
 
 def _default(field: FieldInfo) -> str:

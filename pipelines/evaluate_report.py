@@ -21,6 +21,7 @@ from pipelines.evaluate_sections import (
     describe_run,
 )
 from pipelines.evaluate_tables import method_table, task_table, to_html
+from pipelines.html_page import build_page
 from pipelines.report import REPORT, STYLE
 
 MARKDOWN = "report.md"
@@ -86,8 +87,8 @@ def write_evaluate_report(
     sections = build_sections(figures)
     examples = build_broken_section(counts) if broken else None
     page = _build_page(figures, sections, plots, examples, broken_html(chosen, contexts))
+    output.put(REPORT, page.encode("utf-8"))
     # A reader may well answer with half of a surrogate pair.
-    output.put(REPORT, page.encode("utf-8", errors="replace"))
     text = build_markdown(figures, sections, plots, examples, chosen)
     output.put(MARKDOWN, text.encode("utf-8", errors="replace"))
 
@@ -120,22 +121,20 @@ def _build_page(
         for name, value in describe_run(run).items()
     )
     settings = "".join(
-        f"<details><summary>{table.title}</summary>{to_html(table)}</details>"
+        f"<details><summary>{html.escape(table.title)}</summary>{to_html(table)}</details>"
         for table in (task_table(run), method_table(run))
         if table.rows
     )
     missing = f"<p><b>{html.escape(NO_PLOTS)}</b></p>" if plots is None else ""
     body = "".join(_section_html(section, plots or ()) for section in sections)
     broken = f"{_section_html(examples, ())}{KEY}{shown}" if examples is not None else ""
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>moos evaluate</title><style>{STYLE}{EVALUATE_STYLE}</style>"
+    content = (
         f'<h1>Evaluation</h1><div class="soft">{html.escape(run["reader"] or "no reader")}</div>'
         f'<div class="cards">{cards}</div>{missing}'
         f"<h2>What was run</h2><pre>{html.escape(run['command'])}</pre><dl>{facts}</dl>{settings}"
-        f"{body}{broken}</html>\n"
+        f"{body}{broken}"
     )
+    return build_page("moos evaluate", content, style=STYLE + EVALUATE_STYLE)
 
 
 def _section_html(section: Section, plots: Sequence[Plot]) -> str:
@@ -156,6 +155,7 @@ def _section_html(section: Section, plots: Sequence[Plot]) -> str:
 def _plot_html(plot: Plot) -> str:
     data = base64.b64encode(plot.png).decode()
     return (
-        f'<figure><img alt="{plot.title}" width="{plot.width}" src="data:image/png;base64,{data}">'
+        f'<figure><img alt="{html.escape(plot.title)}" width="{plot.width}" '
+        f'src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(plot.caption)}</figcaption></figure>"
     )

@@ -80,7 +80,7 @@ def set_data_context() -> None:
     context.target_max_block_size = 1
     # One replica that dies while it loads must not fail the job.
     context.max_consecutive_actor_init_deaths = 3
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(_ray_level())
 
 
 def connect_ray() -> list[Node]:
@@ -89,7 +89,7 @@ def connect_ray() -> list[Node]:
 
     if not ray.is_initialized():
         on_sigterm = signal.getsignal(signal.SIGTERM)
-        ray.init(log_to_driver=True, logging_level=logging.WARNING, include_dashboard=False)
+        ray.init(log_to_driver=True, logging_level=_ray_level(), include_dashboard=False)
         # Ray puts its own handler there, which leaves without a word about resuming.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)
@@ -103,6 +103,11 @@ def connect_ray() -> list[Node]:
         for node in nodes
         if node["Alive"]
     ]
+
+
+def _ray_level() -> int:
+    """What Ray may say of itself: warnings, and all where moos tells its own details, too."""
+    return logging.INFO if logger.isEnabledFor(logging.DEBUG) else logging.WARNING
 
 
 class _ProgressBoard:

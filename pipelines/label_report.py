@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.storage import Storage
+from pipelines.html_page import build_page
 from pipelines.report import REPORT, STYLE, files_table, histogram, quarantine_table
 
 EXAMPLES = 8
@@ -61,10 +62,7 @@ def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
         for name, caption in CAPTIONS.items()
         if any(manifest["histograms"].get(name, [])) and not (deletes and name in ALIGNED)
     )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>moos labels</title><style>{STYLE}{LABEL_STYLE}</style>"
+    body = (
         f'<h1>Labelled corpus</h1><div class="soft">{_settings(manifest)}</div>'
         f'<div class="cards">{shown}</div>'
         f"<h2>Domains</h2>{_domains(manifest)}"
@@ -72,8 +70,9 @@ def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
         f"<h2>Filters</h2>{_filters(manifest)}"
         f"<h2>To read</h2>{_examples(output, manifest)}"
         f"<h2>Files</h2>{files_table(manifest)}"
-        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}</html>\n"
+        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}"
     )
+    return build_page("moos labels", body, style=STYLE + LABEL_STYLE)
 
 
 def _settings(manifest: Mapping[str, Any]) -> str:

@@ -88,7 +88,8 @@ class ProgressReport:
         )
 
     def __enter__(self) -> "ProgressReport":
-        show = self._show_bar if sys.stderr.isatty() else self._show_lines
+        is_shown = sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
+        show = self._show_bar if is_shown else self._show_lines
         self._thread = threading.Thread(target=show, name="moos-progress", daemon=True)
         self._thread.start()
         return self

@@ -8,6 +8,7 @@ from typing import Any
 
 from moos.rendering import split_kept
 from moos.storage import Storage
+from pipelines.html_page import build_page
 from pipelines.outputs import iterate_rows
 
 REPORT = "report.html"
@@ -68,17 +69,15 @@ def build_report(output: Storage, manifest: Mapping[str, Any], text_column: str)
     shown = "".join(
         f'<div class="card">{name}<b>{value}</b></div>' for name, value in cards.items()
     )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>moos run</title><style>{STYLE}</style>"
+    body = (
         f'<h1>Compressed corpus</h1><div class="soft">{_settings(manifest["signature"])}</div>'
         f'<div class="cards">{shown}</div>'
         f"<h2>Documents by rate</h2>{histogram(manifest['rate_histogram'], RATE_CAPTION)}"
         f"<h2>What was kept</h2>{_examples(output, manifest, text_column)}"
         f"<h2>Files</h2>{files_table(manifest)}"
-        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}</html>\n"
+        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}"
     )
+    return build_page("moos run", body, style=STYLE)
 
 
 def document_html(text: str, spans: Sequence[tuple[int, int]]) -> str:

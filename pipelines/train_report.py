@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moos.storage import Storage
+from pipelines.html_page import build_page
 from pipelines.report import REPORT, STYLE
 from pipelines.train_events import Rows, write_events
 
@@ -28,7 +29,7 @@ def write_train_report(
     picture = draw_curves(history, curve)
     if picture is not None:
         output.put(CURVES, picture)
-    output.put(REPORT, build_page(run, metrics, history, picture).encode())
+    output.put(REPORT, build_train_page(run, metrics, history, picture).encode())
     if not write_events(output, run, history, curve):
         logger.warning("no TensorBoard events: pip install '.[train]' in moos's folder")
 
@@ -65,7 +66,9 @@ def draw_curves(history: Rows, curve: Rows) -> bytes | None:
     return buffer.getvalue()
 
 
-def build_page(run: str, metrics: Mapping[str, Any], history: Rows, picture: bytes | None) -> str:
+def build_train_page(
+    run: str, metrics: Mapping[str, Any], history: Rows, picture: bytes | None
+) -> str:
     """One self-contained page."""
     cards = {
         "AUC over words": f"{metrics['auc']:.4f}",
@@ -88,13 +91,13 @@ def build_page(run: str, metrics: Mapping[str, Any], history: Rows, picture: byt
         f'<tr><td>{html.escape(name)}</td><td class="n">{auc:.4f}</td></tr>'
         for name, auc in metrics["auc_by_domain_alpha_1"].items()
     )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>moos train</title>'
-        f"<style>{STYLE}</style><h1>Training run</h1><p class=soft>{html.escape(run)}</p>"
+    body = (
+        f'<h1>Training run</h1><p class="soft">{html.escape(run)}</p>'
         f'<div class="cards">{shown}</div>{image}'
         f"<h2>Validations</h2><table><tr>{head}</tr>{body}</table>"
-        f"<h2>AUC by domain, alpha 1</h2><table>{domains}</table></html>\n"
+        f"<h2>AUC by domain, alpha 1</h2><table>{domains}</table>"
     )
+    return build_page("moos train", body, style=STYLE)
 
 
 def _format(value: float) -> str:

@@ -11,7 +11,7 @@ from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
-from moos.rendering import merge_kept_words, render
+from moos.rendering import merge_kept_words, render, words_in_spans
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.storage import Storage
@@ -62,7 +62,7 @@ class RowChecker:
         if rendered != row["compressed_text"]:
             yield "compressed_text is not render(text, kept_spans)"
         words = cut_words(text)
-        keep = _kept_words(words, spans)
+        keep = words_in_spans(words, spans)
         if merge_kept_words(keep, words, len(text)) != spans:
             yield "kept_spans do not begin and end with words"
         tokens = self._tokenizer.tokenize([text])[0]
@@ -166,12 +166,3 @@ class _Row:
 
 def _read_tokenizer(output: Storage, name: str) -> TextTokenizer:
     return TextTokenizer(output.get(name).decode("utf-8"))
-
-
-def _kept_words(words: Words, spans: list[tuple[int, int]]) -> Any:
-    """True for each word that lies in a span."""
-    if not spans:
-        return np.zeros(len(words), dtype=np.bool_)
-    bounds = np.array(spans)
-    index = np.searchsorted(bounds[:, 0], words.starts, side="right") - 1
-    return (index >= 0) & (words.ends <= bounds[np.maximum(index, 0), 1])

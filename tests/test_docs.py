@@ -15,6 +15,7 @@ from pipelines.config_reference import build_reference
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.label_config import LabelConfig
 from pipelines.train_config import TrainConfig
+from tests.commands import PARSERS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,6 +59,10 @@ def test_every_command_that_the_readme_names_exists():
     assert {"label", "train"} <= named
     modules = set(re.findall(r"python -m jobs\.(\w+)", README))
     assert modules <= set(COMMANDS)
+
+
+def test_every_command_has_a_parser_for_help_and_completion():
+    assert set(COMMANDS) <= set(PARSERS)
 
 
 def test_the_readme_describes_every_added_column():

@@ -2,15 +2,13 @@
 
 import importlib.util
 import logging
-from typing import Literal
 
 from moos.checkpoint import Checkpoint, Scoring
+from moos.config import EngineName
 from moos.engines import Engine
 from moos.errors import ModelError
 
 logger = logging.getLogger(__name__)
-
-EngineName = Literal["auto", "torch", "openvino"]
 
 CONVERTIBLE = frozenset({"bert", "roberta", "xlm-roberta"})
 """Architectures (`model_type`) whose conversion the tests hold to torch's scores."""
