@@ -130,7 +130,9 @@ class RecordParser:
             fields = parse_record(content.decode("utf-8"))
             text = self._check_fields(fields)
         except UnicodeDecodeError as error:
-            reason = f"line is not valid UTF-8: {error.reason} at byte {error.start}{_hint(content)}"
+            reason = (
+                f"line is not valid UTF-8: {error.reason} at byte {error.start}{_hint(content)}"
+            )
         except (ValueError, RecursionError) as error:
             reason = f"line is not a JSON object: {error}{_hint(content)}"
         except DataError as error:

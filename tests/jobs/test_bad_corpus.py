@@ -1,12 +1,13 @@
 """Every case of `tests/data/bad` through the real job: the rows, the reasons, the exit code.
 
-Cases that a run accepts are worked together, each in a directory of its own, since a run costs half
-a second; what becomes of a file does not depend on its neighbours. Those that are refused, or that
-need settings or a schema of their own, are run alone.
+Cases that a run accepts are worked together, lines in one file with good ones between, files in
+directories of their own: what becomes of a record does not depend on its neighbours. Cases that are
+refused, or that need settings or a schema of their own, are run alone.
 """
 
 import base64
 import json
+from bisect import bisect
 from collections import defaultdict
 
 import pytest
@@ -70,37 +71,66 @@ def write_files(case, directory):
 
 
 class Found:
-    """What a run made of each directory of its input."""
+    """What a run made of each directory of its input, and of each line among good ones."""
 
     def __init__(self, output):
         storage = Storage(str(output))
         self.rows, self.quarantined = defaultdict(list), defaultdict(list)
-        self.counts = defaultdict(lambda: (0, 0))
+        counts = defaultdict(lambda: [0, 0])
         for entry in read_manifest(storage)["splits"]:
             directory = entry["source"]["path"].rpartition("/")[0]
-            documents, quarantined = self.counts[directory]
-            documents += entry["documents"]
-            self.counts[directory] = (documents, quarantined + entry["quarantined"])
+            counts[directory][0] += entry["documents"]
+            counts[directory][1] += entry["quarantined"]
             if entry["data"] is not None:
                 name = entry["data"]["name"]
-                rows = iterate_rows(name, storage.get(name))
-                self.rows[directory].extend(row["text"] for row in rows)
+                self.rows[directory].extend(iterate_rows(name, storage.get(name), ["id", "text"]))
             if entry["quarantine"] is not None:
                 lines = storage.get(entry["quarantine"]["name"]).split(b"\n")
                 self.quarantined[directory].extend(json.loads(line) for line in lines if line)
+        for directory, (documents, quarantined) in counts.items():
+            assert len(self.rows[directory]) == documents
+            assert len(self.quarantined[directory]) == quarantined
+        self._part_lines()
 
-    def check(self, case, directory):
+    def _part_lines(self):
+        """The rows and records of the directory of lines, each to its own case."""
+        number = None
+        for row in self.rows.pop("lines", []):
+            name = str(row.get("id"))
+            if name.startswith("before "):
+                number = name.removeprefix("before ")
+            else:
+                self.rows[number].append(row)
+        starts = list(LINE_STARTS)
+        for record in self.quarantined.pop("lines", []):
+            at = starts[bisect(starts, record["position"]) - 1]
+            self.quarantined[LINE_STARTS[at]].append(record)
+
+    def check(self, case, key):
         """The case's rows and reasons, and nothing else."""
-        records = self.quarantined[directory]
+        records = self.quarantined[key]
         reasons = [record["reason"] for record in records]
         assert len(reasons) == len(case.quarantined), reasons
         for words, reason in zip(case.quarantined, reasons, strict=True):
             assert words in reason
-        rows = self.rows[directory]
+        rows = [row["text"] for row in self.rows[key]]
         assert (len(rows) if isinstance(case.rows, int) else rows) == case.rows
-        assert self.counts[directory] == (len(rows), len(records))
-        if case.raw is not None:
-            assert [base64.b64decode(record["raw"]) for record in records] == case.raw
+        if case.line is not None and records:
+            assert [base64.b64decode(record["raw"]) for record in records] == [case.line]
+
+
+def join_lines():
+    """The cases of one line in one file, a good line before each; where each begins, by case."""
+    content, starts = b"", {}
+    for number, case in enumerate(TOGETHER):
+        if case.line is not None:
+            content += b'{"id": "before %d", "text": "Fine."}\n' % number
+            starts[len(content)] = str(number)
+            content += case.line + b"\n"
+    return content, starts
+
+
+LINES, LINE_STARTS = join_lines()
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +140,21 @@ def together(run, tmp_path_factory):
 
     def get(kind, output_format):
         if (kind, output_format) not in found:
+            found[kind, output_format] = None  # a run that fails is not tried for each case
             place = tmp_path_factory.mktemp(kind)
             (place / "in").mkdir()
+            if kind == "jsonl":
+                (place / "in" / "lines").mkdir()
+                (place / "in" / "lines" / "docs.jsonl").write_bytes(LINES)
             for number, case in enumerate(TOGETHER):
-                if case.kind == kind:
+                if case.kind == kind and case.line is None:
                     write_files(case, place / "in" / str(number))
             settings = ("input.id_column=id", f"output.format={output_format}")
             result = run(place / "in", place / "out", *settings)
             assert result.code == 3, result.err
             assert result.summary["status"] == "quarantined"
             found[kind, output_format] = Found(place / "out")
+        assert found[kind, output_format] is not None, "the run failed, see the first case"
         return found[kind, output_format]
 
     return get
@@ -127,7 +162,7 @@ def together(run, tmp_path_factory):
 
 @pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
 @pytest.mark.parametrize("case", TOGETHER, ids=lambda case: case.name)
-def test_what_becomes_of_a_bad_file_among_others(together, case, output_format):
+def test_what_becomes_of_bad_input_among_other(together, case, output_format):
     together(case.kind, output_format).check(case, str(TOGETHER.index(case)))
 
 
@@ -136,7 +171,7 @@ def mark_slow(cases):
 
 
 @pytest.mark.parametrize("case", mark_slow(ALONE))
-def test_what_becomes_of_a_bad_file_alone(run, case, tmp_path):
+def test_what_becomes_of_bad_input_alone(run, case, tmp_path):
     source = write_files(case, tmp_path / "in")
     result = run(source, tmp_path / "out", *case.settings)
     assert result.code == case.exit_code, result.err

@@ -3,7 +3,7 @@
 import base64
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,6 @@ import yaml
 
 from tests.data.bad import make
 
-BEFORE = b'{"id": "before", "text": "Before."}\n'
-AFTER = b'{"id": "after", "text": "After."}\n'
-
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -22,10 +19,10 @@ class Case:
 
     Attributes:
         name: What is bad.
-        files: Contents by file name.
+        line: The line that is, for a case of one line.
+        files: Contents by file name, for a case of whole files.
         rows: Texts of the rows, or their number where they are many.
         quarantined: Words of each quarantine reason, in order.
-        raw: Bytes that each quarantine record must hold, or None where that is not told.
         refused: Words of the message with which the command refuses to start, or None.
         warned: Words of a warning.
         settings: Settings of its own.
@@ -34,10 +31,10 @@ class Case:
     """
 
     name: str
-    files: dict[str, bytes]
+    line: bytes | None
+    files: dict[str, bytes] = field(repr=False)
     rows: list[str] | int
     quarantined: list[str]
-    raw: list[bytes] | None
     refused: list[str] | None
     warned: list[str]
     settings: list[str]
@@ -65,14 +62,11 @@ def read_cases() -> tuple[Case, ...]:
 def _read_case(entry: dict[str, Any]) -> Case:
     name = entry.pop("name")
     rows, quarantined = entry.pop("rows", []), _as_list(entry.pop("quarantined", []))
-    raw = None
+    line, files = None, {}
     if "line" in entry or "line_bytes" in entry:
         line = _content({"text": entry.pop("line", None), "bytes": entry.pop("line_bytes", None)})
-        files = {"docs.jsonl": BEFORE + line + b"\n" + AFTER}
-        row = entry.pop("row", None)
-        assert (row is None) != (not quarantined), f"{name}: a row, or a reason"
-        rows = ["Before.", *([] if row is None else [row]), "After."]
-        raw = [line] if quarantined else []
+        rows = [entry.pop("row")] if "row" in entry else []
+        assert len(rows) + len(quarantined) == 1, f"{name}: a row, or a reason"
     elif "files" in entry:
         files = {key: _content(recipe) for key, recipe in entry.pop("files").items()}
     else:
@@ -81,10 +75,10 @@ def _read_case(entry: dict[str, Any]) -> Case:
         files = {file_name: _content({key: entry.pop(key, None) for key in recipe_keys})}
     case = Case(
         name=name,
+        line=line,
         files=files,
         rows=rows,
         quarantined=quarantined,
-        raw=raw,
         refused=_as_list(entry.pop("refused")) if "refused" in entry else None,
         warned=_as_list(entry.pop("warned", [])),
         settings=entry.pop("settings", []),

@@ -287,9 +287,7 @@ def broken_footer() -> bytes:
 
 def repeated_value() -> bytes:
     """Some kilobytes that hold a text of a megabyte 2,000 times."""
-    return parquet(
-        {"text": ["word " * 200_000] * 2000}, compression="zstd", write_statistics=False
-    )
+    return parquet({"text": ["word " * 200_000] * 2000}, compression="zstd", write_statistics=False)
 
 
 def gzip_with_header_fields() -> bytes:
@@ -354,7 +352,7 @@ def long_line_packed() -> bytes:
 
 def many_keys() -> bytes:
     """Keys of each record's own, as of a mapping that was written as an object."""
-    return b"".join(json_line(text=f"Text {i}.", **{f"key{i}": i}) for i in range(3000))
+    return b"".join(json_line(text=f"Text {i}.", **{f"key{i}": i}) for i in range(1100))
 
 
 def double_packed() -> bytes:
