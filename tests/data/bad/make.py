@@ -70,7 +70,7 @@ def empty_row_groups() -> bytes:
 
 
 def many_row_groups() -> bytes:
-    return parquet({"text": [f"Text {i}." for i in range(500)]}, row_group_size=1)
+    return parquet({"text": [f"Text {i}." for i in range(40)]}, row_group_size=1)
 
 
 def null_texts() -> bytes:
