@@ -20,6 +20,9 @@ from moos.storage import Storage
 _WHITE_SPACE = " \t\n\r"
 _DECODER = json.JSONDecoder()
 _EXACT_INTEGERS = 1 << 53
+MAX_NESTING = 400
+"""Levels of objects and lists in a record, itself among them. Python's parser gives up somewhat
+above, at a depth that depends on who calls it: a record must not be good here and bad there."""
 
 MAX_COLUMNS = 1000
 """Columns of an inferred schema: records whose keys are values of their own would have millions."""
@@ -64,7 +67,20 @@ def parse_record(line: str) -> dict[str, JsonValue]:
             raise ValueError(f"a comma was expected at character {at}")
     if _skip(line, at + 1) != len(line):
         raise ValueError(f"more than one value, from character {at + 1}")
+    if line.count("[") + line.count("{") > MAX_NESTING:
+        _check_nesting([field.value for field in fields.values()])
     return fields
+
+
+def _check_nesting(values: list[Any]) -> None:
+    """Refuse values below a record that are nested deeper than `MAX_NESTING` allows."""
+    for _ in range(MAX_NESTING):
+        inner = [value for value in values if isinstance(value, dict | list)]
+        if not inner:
+            return
+        parts = (value.values() if isinstance(value, dict) else value for value in inner)
+        values = [value for part in parts for value in part]
+    raise ValueError(f"values are nested more than {MAX_NESTING} deep")
 
 
 def _skip(line: str, at: int) -> int:

@@ -5,19 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ByteSize, Field, field_validator, model_validator
 
 from moos.config import ConfigModel, EngineName, ScoringConfig, SelectionConfig, WindowConfig
+from moos.redaction import is_secret_name
 
-_SECRET_PARTS = (
-    "secret",
-    "password",
-    "passwd",
-    "token",
-    "credential",
-    "connection_string",
-    "sas",
-    "private_key",
-    "authorization",
-)
-_SECRET_NAMES = {"key", "account_key", "api_key", "access_key", "access_key_id", "username"}
+_SECRET_OPTIONS = {"key", "username"}
+"""Beside what `moos.redaction.is_secret_name` tells: names that are harmless elsewhere."""
 
 
 class StorageConfig(ConfigModel):
@@ -35,8 +26,7 @@ class StorageConfig(ConfigModel):
     @classmethod
     def _no_secrets(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name in _option_names(options):
-            lowered = name.lower()
-            if lowered in _SECRET_NAMES or any(part in lowered for part in _SECRET_PARTS):
+            if name.lower() in _SECRET_OPTIONS or is_secret_name(name):
                 # The value stays out of the message: it would end up in logs.
                 raise ValueError(
                     f"{name!r} looks like a secret; leave it to the credential chain "

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moos.json_columns import MAX_COLUMNS, build_columns, infer_schema, parse_record
+from moos.json_columns import (
+    MAX_COLUMNS,
+    MAX_NESTING,
+    build_columns,
+    infer_schema,
+    parse_record,
+)
 from moos.schema import EXTRA_JSON
 
 SCALARS = st.one_of(
@@ -199,3 +205,18 @@ def test_any_key_gives_a_schema_that_parquet_can_hold(key):
     row = build_columns([parse_record(json.dumps({"text": "t", key: 1}))], schema)
     table = pa.Table.from_arrays(row, schema=schema).to_pylist()[0]
     assert table.get(key) == 1 or json.loads(table[EXTRA_JSON]) == {key: 1}
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_how_deep_a_record_may_be_does_not_depend_on_who_reads_it(opening):
+    def nested(levels: int) -> str:
+        closing = "]" if opening == "[" else "}"
+        return f'{{"text": "a [ b {{", "x": {opening * levels}1{closing * levels}}}'
+
+    def below(frames: int, line: str):
+        return below(frames - 1, line) if frames else parse_record(line)
+
+    for frames in (0, 400):
+        assert set(below(frames, nested(MAX_NESTING - 1))) == {"text", "x"}
+        with pytest.raises(ValueError, match="nested more than 400 deep"):
+            below(frames, nested(MAX_NESTING))
