@@ -130,9 +130,11 @@ class RecordParser:
             fields = parse_record(content.decode("utf-8"))
             text = self._check_fields(fields)
         except UnicodeDecodeError as error:
-            reason = f"line is not valid UTF-8: {error.reason} at byte {error.start}"
+            reason = (
+                f"line is not valid UTF-8: {error.reason} at byte {error.start}{_hint(content)}"
+            )
         except (ValueError, RecursionError) as error:
-            reason = f"line is not a JSON object: {error}"
+            reason = f"line is not a JSON object: {error}{_hint(content)}"
         except DataError as error:
             reason = str(error)
         else:
@@ -220,6 +222,11 @@ def text_bytes(column: pa.Array) -> list[bytes | None]:
     return cast("list[bytes | None]", column.cast(pa.large_binary()).to_pylist())
 
 
+def _hint(line: bytes) -> str:
+    """What a line that cannot be read looks like."""
+    return " (it holds NUL bytes, as UTF-16 and binary data do)" if b"\0" in line else ""
+
+
 def _decodes(batch: pa.RecordBatch) -> bool:
     try:
         batch.validate(full=True)
@@ -235,6 +242,8 @@ def _check_row(one: pa.RecordBatch) -> None:
         except UnicodeDecodeError as error:
             reason = f"{error.reason} at byte {error.start}"
             raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
+        except (OverflowError, ValueError):
+            continue  # A date that Python lacks is sound in Arrow.
 
 
 def _empty_group(num_bytes: int) -> RecordGroup:
@@ -253,6 +262,6 @@ def _row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:
         return None
     try:
         value = row.column(id_column)[0].as_py()
-    except UnicodeDecodeError:
+    except (OverflowError, ValueError):  # no UTF-8, or a date that Python lacks
         return None
     return None if value is None else str(value)

@@ -11,6 +11,10 @@ _SECRET_OPTIONS = {"key", "username"}
 """Beside what `moos.redaction.is_secret_name` tells: names that are harmless elsewhere."""
 
 
+AUTO_STALL_S = 1800.0
+"""Silence that nodes which are on their way, and models which load, explain."""
+
+
 class StorageConfig(ConfigModel):
     """A place on any fsspec filesystem."""
 
@@ -174,8 +178,30 @@ class JobConfig(ConfigModel):
     document_limits: DocumentLimits = DocumentLimits()
     """When a document is given up."""
 
+    stall_timeout_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
+    """Seconds without progress of any split after which the run says on what it waited and ends
+    with exit code 1; the same command resumes. `auto`: 1800, or twice `document_limits.timeout_s`
+    if that is longer; null: never, it only warns."""
+
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
+
+    @property
+    def stall_limit_s(self) -> float | None:
+        """Seconds without progress after which the run gives up; None is never."""
+        if self.stall_timeout_s == "auto":
+            return max(AUTO_STALL_S, 2 * self.document_limits.timeout_s)
+        return self.stall_timeout_s
+
+    @model_validator(mode="after")
+    def _waits_for_documents(self) -> "JobConfig":
+        limit, longest = self.stall_timeout_s, self.document_limits.timeout_s
+        if isinstance(limit, float) and limit <= longest:
+            raise ValueError(
+                f"stall_timeout_s={limit:g} must exceed document_limits.timeout_s={longest:g}, for "
+                "which one document may rightly hold everything up"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pool_has_effect(self) -> "JobConfig":

@@ -12,6 +12,7 @@ from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
 from moos.rendering import merge_kept_words, render, words_in_spans
+from moos.schema import annotation_schema
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.storage import Storage
@@ -31,6 +32,7 @@ class RowChecker:
         self._tokenizer = _read_tokenizer(output, TOKENIZER)
         self._text_column = signature["input.text_column"]
         self._annotations = signature["output.annotations"]
+        self.columns = [self._text_column, *annotation_schema(self._annotations).names]
         prefix = "selection."
         settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
         reader = None
