@@ -8,6 +8,7 @@ that waits for it, and passes on how it ended.
 python -m tests.faults.nursery FD
 """
 
+import gc
 import importlib
 import json
 import os
@@ -27,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 IMPORTED = (
     *("openvino", "pandas", "s3fs"),
     *("jobs.command", "pipelines.compress", "pipelines.compress_worker", "pipelines.verify"),
+    "moos.engines.openvino_cpu",
 )
 """What a local run or `moos verify` imports; pandas is pyarrow's doing."""
 
@@ -176,5 +178,8 @@ def _break_machine() -> None:
 if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
+    # A collection in a fork would touch, and so copy, every page: a second of a run's three.
+    gc.collect()
+    gc.freeze()
     if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         _run(wanted)
