@@ -178,6 +178,9 @@ def _break_machine() -> None:
 if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
+    # Tables of all characters, which a process makes when it first needs them.
+    sys.modules["moos.characters"].classify("")
+    sys.modules["moos.listed_words"]._letter_table()
     # A collection in a fork would touch, and so copy, every page: a second of a run's three.
     gc.collect()
     gc.freeze()
