@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moos.chunks import Chunker
 from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
-from moos.rendering import merge_kept_words, render
+from moos.rendering import find_kept_words, merge_kept_words, render
+from moos.schema import CHUNKS, chunk_rows
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.storage import Storage
@@ -36,6 +38,10 @@ class RowChecker:
         reader = None
         if settings.pop("budget_tokenizer") is not None:
             reader = _read_tokenizer(output, BUDGET_TOKENIZER)
+        self._chunker = None
+        if (max_tokens := signature.get("output.chunks.tokens")) is not None:
+            overlap = signature["output.chunks.overlap"]
+            self._chunker = Chunker(reader or self._tokenizer, max_tokens, overlap)
         corpus = manifest.get("corpus_threshold")
         self._selector = Selector(
             SelectionConfig.model_validate(settings),
@@ -62,7 +68,7 @@ class RowChecker:
         if rendered != row["compressed_text"]:
             yield "compressed_text is not render(text, kept_spans)"
         words = cut_words(text)
-        keep = _kept_words(words, spans)
+        keep = find_kept_words(words, spans)
         if merge_kept_words(keep, words, len(text)) != spans:
             yield "kept_spans do not begin and end with words"
         tokens = self._tokenizer.tokenize([text])[0]
@@ -71,6 +77,8 @@ class RowChecker:
         yield from self._check_counts(found)
         yield from self._check_annotations(found)
         yield from self._check_decision(found)
+        if self._chunker is not None:
+            yield from _check_chunks(row, text, self._chunker)
 
     def _check_counts(self, found: "_Row") -> Iterator[str]:
         row, text, words, keep = found.row, found.text, found.words, found.keep
@@ -168,10 +176,17 @@ def _read_tokenizer(output: Storage, name: str) -> TextTokenizer:
     return TextTokenizer(output.get(name).decode("utf-8"))
 
 
-def _kept_words(words: Words, spans: list[tuple[int, int]]) -> Any:
-    """True for each word that lies in a span."""
-    if not spans:
-        return np.zeros(len(words), dtype=np.bool_)
-    bounds = np.array(spans)
-    index = np.searchsorted(bounds[:, 0], words.starts, side="right") - 1
-    return (index >= 0) & (words.ends <= bounds[np.maximum(index, 0), 1])
+def _check_chunks(row: Mapping[str, Any], text: str, chunker: Chunker) -> Iterator[str]:
+    """Each chunk is slices of the original within its limit; all are as the chunker cuts them."""
+    for chunk in row[CHUNKS]:
+        spans = [(span["start"], span["end"]) for span in chunk["kept_spans"]]
+        try:
+            rendered = render(text, spans)
+        except DataError as error:
+            yield f"chunk {chunk['index']}: {error}"
+            return
+        if rendered != chunk["text"]:
+            yield f"text of chunk {chunk['index']} is not render(text, its kept_spans)"
+    spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
+    if chunk_rows(chunker.cut(text, spans)) != row[CHUNKS]:
+        yield f"chunks are not those of at most {chunker.max_tokens} tokens that the row gives"
