@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moos.characters import CLOSING, NEWLINE, SENTENCE_END, SPACE, code_points, look_up
-from moos.rendering import find_kept_words, locate_spans, render
+from moos.rendering import locate_spans, render, words_in_spans
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
 
@@ -75,7 +75,7 @@ class Chunker:
         """
         compressed = render(text, spans)
         words = cut_words(text)
-        kept = np.flatnonzero(find_kept_words(words, spans))
+        kept = np.flatnonzero(words_in_spans(words, spans))
         if len(kept) == 0:
             return []
         shown = locate_spans(text, spans)

@@ -27,6 +27,16 @@ def merge_kept_words(
     return list(zip(starts.tolist(), ends.tolist(), strict=True))
 
 
+def words_in_spans(words: Words, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """True for each word that lies in a span, shape (W,): what `merge_kept_words` was given."""
+    if not spans:
+        return np.zeros(len(words), dtype=np.bool_)
+    bounds = np.array(spans)
+    index = np.searchsorted(bounds[:, 0], words.starts, side="right") - 1
+    is_inside: NDArray[np.bool_] = words.ends <= bounds[np.maximum(index, 0), 1]
+    return (index >= 0) & is_inside
+
+
 def _merge(
     keep: NDArray[np.bool_],
     words: Words,
@@ -152,16 +162,6 @@ def locate_spans(text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int6
         separators = _choose_separators(classify(text), bounds[:-1, 1], bounds[1:, 0])
         lengths[:-1] += separators > 0
     return bounds_of(lengths)[:-1]
-
-
-def find_kept_words(words: Words, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """True for each word that lies in a span, shape (W,)."""
-    if not spans:
-        return np.zeros(len(words), dtype=np.bool_)
-    bounds = np.array(spans)
-    index = np.searchsorted(bounds[:, 0], words.starts, side="right") - 1
-    found: NDArray[np.bool_] = (index >= 0) & (words.ends <= bounds[np.maximum(index, 0), 1])
-    return found
 
 
 def _choose_separators(

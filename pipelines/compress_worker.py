@@ -1,5 +1,6 @@
 """The compress job's worker: prepare, score, select, commit, in one process or in three."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -86,6 +87,7 @@ class CompressWorker(SplitWorker):
 
     def prepare(self, split: InputSplit, pieces: Iterable[RawPiece] | None = None) -> bytes:
         """The first of three stages: read and tokenise."""
+        began = time.monotonic()
         with self._begun(split, "prepare") as suspect:
             self._check_source(split)
             pieces = self._read(split) if pieces is None else pieces
@@ -96,10 +98,11 @@ class CompressWorker(SplitWorker):
                     groups = [self._prepare(piece, stages) for piece in pieces]
             except DamagedFileError as error:
                 groups, damage = [], str(error)
-            return StagedSplit(split, groups, damage).pack()
+            return StagedSplit(split, groups, damage, seconds=time.monotonic() - began).pack()
 
     def score(self, packed: bytes, report: ProgressCallback) -> bytes:
         """The second of three stages: run the model."""
+        began = time.monotonic()
         staged = StagedSplit.unpack(packed)
         with self._begun(staged.split, "score") as suspect:
             before = self.stages.num_scored
@@ -111,12 +114,14 @@ class CompressWorker(SplitWorker):
                     counts.add(count_scored(group.records, scored[-1].items, len(scored[-1].bad)))
                     report(staged.split.id, asdict(counts))
             num_scored = self.stages.num_scored - before
+            seconds = staged.seconds + time.monotonic() - began
             return StagedSplit(
-                staged.split, scored, staged.damage, self.numerics, num_scored
+                staged.split, scored, staged.damage, self.numerics, num_scored, seconds
             ).pack()
 
     def commit(self, packed: bytes) -> dict[str, Any]:
         """The last of three stages: select, write, and commit; the split's record."""
+        began = time.monotonic()
         staged = StagedSplit.unpack(packed)
         with self._begun(staged.split, "commit") as suspect:
             sink = self._make_sink(staged.split, staged.numerics)
@@ -126,7 +131,7 @@ class CompressWorker(SplitWorker):
                 for group in staged.groups:
                     sink.add(self._finish(group, stages))
             self._check_source(staged.split)
-            return self._write(sink, staged.num_scored)
+            return self._told(self._write(sink, staged.num_scored), began - staged.seconds)
 
     def _make_child(self) -> ChildStages:
         return ChildStages(self.spec)

@@ -6,9 +6,11 @@ from typing import Any
 
 from moos.splits import InputSplit
 from pipelines.config import JobConfig
+from pipelines.events import EventLog
 from pipelines.executors import connect_ray, work_locally, work_on_ray
 from pipelines.job_spec import JobSpec
 from pipelines.lease import Lease
+from pipelines.monitor import PassMonitor
 from pipelines.progress import ProgressReport
 from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
 
@@ -44,6 +46,7 @@ def run_pass(
     planned: Sequence[InputSplit],
     resources: Resources,
     lease: Lease,
+    events: EventLog,
     *,
     unit: str = "tokens",
 ) -> tuple[dict[str, dict[str, Any]], int]:
@@ -55,23 +58,24 @@ def run_pass(
         planned: All splits of the run, for the share that is done.
         resources: Who works.
         lease: Checked at every record.
+        events: The run's log.
         unit: What documents are counted in.
     """
     sizes = {split.id: split.size for split in planned}
     done = sum(sizes.values()) - sum(split.size for split in todo)
     progress = ProgressReport(sum(sizes.values()), done, unit=unit)
+    monitor = PassMonitor(spec, todo, progress, events)
     worked: dict[str, dict[str, Any]] = {}
     num_scored = 0
     with progress:
         records = (
-            work_locally(todo, spec, progress)
+            work_locally(todo, spec, monitor)
             if spec.job.executor == "local"
-            else work_on_ray(todo, spec, resources, progress)
+            else work_on_ray(todo, spec, resources, monitor)
         )
         for record in records:
             lease.check()
             num_scored += record.pop("documents_scored")
-            progress.finish_split(record["split"], record["counts"], sizes[record["split"]])
-            worked[record["split"]] = record
+            worked[record["split"]] = monitor.finish(record)
     logger.info("%s", progress.describe()[1])
     return worked, num_scored

@@ -12,7 +12,7 @@ from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
-from moos.rendering import find_kept_words, merge_kept_words, render
+from moos.rendering import merge_kept_words, render, words_in_spans
 from moos.schema import CHUNKS, chunk_rows
 from moos.scores import GRID
 from moos.selector import Selector
@@ -68,7 +68,7 @@ class RowChecker:
         if rendered != row["compressed_text"]:
             yield "compressed_text is not render(text, kept_spans)"
         words = cut_words(text)
-        keep = find_kept_words(words, spans)
+        keep = words_in_spans(words, spans)
         if merge_kept_words(keep, words, len(text)) != spans:
             yield "kept_spans do not begin and end with words"
         tokens = self._tokenizer.tokenize([text])[0]

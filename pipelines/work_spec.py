@@ -58,6 +58,11 @@ class WorkSpec(JobSpec):
         return self.task
 
     @property
+    def is_final(self) -> bool:
+        """The pass leaves done records; otherwise scores for a later pass."""
+        return self.task != "score"
+
+    @property
     def needs_model(self) -> bool:
         """Splits are worked by replicas that hold a model; otherwise by tasks."""
         return self.task != "select"

@@ -449,12 +449,11 @@ def make_labelled(index, generator):
     return {"id": str(index), "domain": domain, "text": " ".join(words), "soft": soft}
 
 
-@pytest.fixture(scope="session")
-def training_base(tmp_path_factory):
+def write_training_base(path: Path) -> None:
+    """An encoder to train from, with the vocabulary of `make_labelled`."""
     import torch
     from transformers import BertConfig, BertModel
 
-    path = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=22,
@@ -467,14 +466,25 @@ def training_base(tmp_path_factory):
     BertModel(config).save_pretrained(path)
     _name_tokenizer().save(str(path / "tokenizer.json"))
     (path / "tokenizer_config.json").write_text('{"model_max_length": 64, "name_or_path": "x/y"}')
+
+
+@pytest.fixture(scope="session")
+def training_base(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base")
+    write_training_base(path)
     return path
+
+
+def write_labels(path: Path, count: int) -> None:
+    """So many documents of `make_labelled`, as JSON lines."""
+    generator = np.random.default_rng(0)
+    path.write_text("".join(json.dumps(make_labelled(i, generator)) + "\n" for i in range(count)))
 
 
 @pytest.fixture(scope="session")
 def labelled_jsonl(tmp_path_factory):
-    generator = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("data") / "labels.jsonl"
-    path.write_text("".join(json.dumps(make_labelled(i, generator)) + "\n" for i in range(40)))
+    write_labels(path, 40)
     return path
 
 

@@ -6,12 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 
 from pipelines.run_state import SUCCESS
-from tests.faults.injections import POISON_KINDS, S3_FAULTS, Injection, Moment
+from tests.faults import acts_machine, acts_rivals, acts_training
+from tests.faults.injections import POISON_KINDS, S3_FAULTS, TRAIN_KINDS, Injection, Moment
 from tests.faults.job import HungError, Job, kill
-from tests.faults.servers import mount_small_disk, run_cluster
+from tests.faults.servers import run_cluster
+from tests.faults.training import TrainingTrial
 from tests.faults.trial import Outcome, Trial, last_line
 from tests.faults.workplace import Workplace
 
@@ -25,10 +26,10 @@ def kill_driver(trial: Trial, stack: ExitStack) -> None:
         trial.note(job, "driver killed")
         job.kill()
     trial.end(job, -signal.SIGKILL, 0)
-    before = trial.place.count_done()
+    before = trial.count_done()
     time.sleep(trial.injection.grace_s)
     if job.family and trial.outcome.struck:
-        left, more = len(job.living_family()), trial.place.count_done() - before
+        left, more = len(job.living_family()), trial.count_done() - before
         trial.outcome.struck += (
             f"; {trial.injection.grace_s:g} s later {more} more done, {left} processes left"
         )
@@ -58,9 +59,9 @@ def kill_driver_then_replica(trial: Trial, stack: ExitStack) -> None:
     kill_driver(trial, stack)
     if trial.outcome.codes[-1] == 0:
         return
-    done = trial.place.count_done()
+    done = trial.count_done()
     job = trial.start()
-    if job.wait_for(lambda: trial.place.count_done() > done + 2):
+    if job.wait_for(lambda: trial.count_done() > done + 2):
         _kill_one_replica(trial, job)
     trial.end(job, 0)
 
@@ -104,15 +105,10 @@ def strike_s3(trial: Trial, stack: ExitStack) -> None:
 
 def fill_disk(trial: Trial, stack: ExitStack) -> None:
     """The output's disk is full; before the run after that, there is room again."""
-    mount = trial.directory / "disk"
-    mount.mkdir()
-    disk = stack.enter_context(mount_small_disk(mount))
+    disk = acts_machine.enter_small_disk(trial, stack)
     if disk is None:
         _limit_files(trial)
         return
-    output = mount / "out"
-    trial.prefix = disk.prefix
-    trial.place = replace(trial.place, output=str(output), seen=disk.seen / "out")
     job = trial.start()
     if trial.await_moment(job):
         disk.fill(trial.injection.room)
@@ -126,6 +122,7 @@ def _limit_files(trial: Trial) -> None:
     if trial.injection.executor != "local":
         trial.outcome.skipped = "no small disk can be mounted here, and a limit binds one process"
         return
+    trial.outcome.skipped = ""
     job = trial.start()
     if trial.await_moment(job):
         trial.note(job, "files limited to 0 bytes")
@@ -141,20 +138,6 @@ def _codes_of_a_full_disk(trial: Trial) -> tuple[int, ...]:
     return (0, 1) if was_over else (1,)
 
 
-def run_two(trial: Trial, stack: ExitStack) -> None:
-    """Two runs on one output at once; one of them may have to leave."""
-    first = trial.start()
-    if not trial.await_moment(first):
-        trial.end(first, 0)
-        return
-    second = trial.start()
-    trial.note(first, "second run begun")
-    codes = [trial.end(first, 0, 1), trial.end(second, 0, 1)]
-    if codes == [1, 1]:
-        trial.outcome.broken.append("neither of two runs went on")
-    trial.run_again()
-
-
 def work_poison(trial: Trial, stack: ExitStack) -> None:
     """Documents that break their process: they go to quarantine, and only they.
 
@@ -167,6 +150,7 @@ def work_poison(trial: Trial, stack: ExitStack) -> None:
     trial.end(job, 0, *trial.endings)
 
 
+DISK_ERRORS = ("disk_full_commit", "fsync_error", "write_error")
 ACTS: dict[str, Act] = {
     "kill_local": kill_driver,
     "kill_driver": kill_driver,
@@ -176,9 +160,18 @@ ACTS: dict[str, Act] = {
     "sigterm": _signal(signal.SIGTERM),
     "sigint": _signal(signal.SIGINT),
     "disk_full": fill_disk,
-    "two_runs": run_two,
+    "read_only_output": acts_machine.make_read_only,
+    "kill_committing": acts_machine.kill_committing,
+    "node_lost_committing": acts_machine.lose_committing_node,
+    "clock_moved": acts_machine.move_clock,
+    **dict.fromkeys(DISK_ERRORS, acts_machine.break_disk),
+    "two_runs": acts_rivals.run_two,
+    "two_drivers": acts_rivals.begin_at_once,
+    "paused_driver": acts_rivals.pause_driver,
+    "source_changed": acts_rivals.change_source,
     **dict.fromkeys(S3_FAULTS, strike_s3),
     **dict.fromkeys(POISON_KINDS, work_poison),
+    **acts_training.ACTS,
 }
 
 
@@ -187,7 +180,8 @@ def run_trial(injection: Injection, workplace: Workplace, *, verify: bool = True
     began = time.monotonic()
     directory = workplace.directory / "trials" / f"{injection.kind}-{injection.seed}"
     shutil.rmtree(directory, ignore_errors=True)
-    trial = Trial(injection, workplace, directory)
+    kind = TrainingTrial if injection.kind in TRAIN_KINDS else Trial
+    trial = kind(injection, workplace, directory)
     with ExitStack() as stack:
         stack.callback(trial.clean_up)
         try:

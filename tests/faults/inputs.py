@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from tests.faults.injections import POISON_KINDS, Shape
 
-DOCUMENTS = 800
-"""Of a soak; about 75 splits, so that there is time to strike between two."""
+DOCUMENTS = 200
+"""Of a soak; about 20 splits, so that there is time to strike between two."""
 
 SPLITTING = ("input.split_bytes=2KiB", "max_quarantined=1", "input.id_column=id")
 """Small splits, a run may quarantine, and quarantined records say which they are."""
@@ -52,6 +52,7 @@ def make_corpus(
     documents: int = DOCUMENTS,
     poison: str = "",
     poisonous: int = 0,
+    edition: int = 0,
 ) -> Corpus:
     """Write a corpus; the same arguments give the same bytes.
 
@@ -61,9 +62,12 @@ def make_corpus(
         documents: Records, one of them with a null text; a JSONL line that is no JSON is added.
         poison: Kind of poison, or none.
         poisonous: Poisonous documents.
+        edition: Another one of the same documents with other texts; 1 has files of equal sizes,
+            but for compressed ones.
     """
     rng = random.Random(f"corpus/{documents}/{poison}/{poisonous}")
-    texts = [f"{i}. {' '.join(rng.choices(SENTENCES, k=2))}" for i in range(documents)]
+    mark, end = (".", ":", ":")[edition], ("", "", " It was added later.")[edition]
+    texts = [f"{i}{mark} {' '.join(rng.choices(SENTENCES, k=2))}{end}" for i in range(documents)]
     records = [{"id": f"d{i}", "number": i, "text": text} for i, text in enumerate(texts)]
     records[7]["text"] = ""
     null = documents // 3

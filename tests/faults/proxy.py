@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from tests.faults.injections import S3Faults
 
-FAULTS = ("500", "503", "reset", "truncated", "delay")
+FAULTS = ("500", "503", "reset", "truncated", "delay", "slow", "etag")
 _ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
     "503": (503, "SlowDown", "Please reduce your request rate."),
@@ -29,6 +29,11 @@ STEP = re.compile(r"_run/(scored|done)/[^/]+/[^/]+\.json$")
 """Record of a split's work that was committed; a corpus rate takes two for each split."""
 
 UPSTREAM_TIMEOUT_S = 60
+SLOW_PARTS = 20
+"""Pieces that a slow body comes in."""
+
+_ETAG = re.compile(rb"(?<=<ETag>&quot;)[^<&]+(?=&quot;</ETag>)|(?<=<ETag>\")[^<\"]+(?=\"</ETag>)")
+_OTHER_ETAG = b"0123456789abcdef0123456789abcdef"
 
 
 class FaultProxy(ThreadingHTTPServer):
@@ -114,6 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_error(fault)
         elif fault == "reset" and self.command != "GET":
             self._reset()
+        elif fault == "etag":
+            self._answer(answer, _ETAG.sub(_OTHER_ETAG, content), etag=_OTHER_ETAG.decode())
+        elif fault == "slow":
+            self._answer(answer, content, pause_s=(0.2 + 3 * detail) / SLOW_PARTS)
         elif fault in ("reset", "truncated"):
             self._answer(answer, content, stop=int(len(content) * detail))
             if fault == "reset":
@@ -154,16 +163,29 @@ class _Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _answer(
-        self, answer: http.client.HTTPResponse, content: bytes, stop: int | None = None
+        self,
+        answer: http.client.HTTPResponse,
+        content: bytes,
+        *,
+        stop: int | None = None,
+        etag: str = "",
+        pause_s: float = 0,
     ) -> None:
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.headers.items():
             if name.lower() not in _HOP_BY_HOP | {"content-length"}:
-                self.send_header(name, value)
+                is_other = etag and name.lower() == "etag"
+                self.send_header(name, f'"{etag}"' if is_other else value)
         # The answer to HEAD tells the length of a body that it does not have.
         length = answer.headers.get("Content-Length") if self.command == "HEAD" else None
         self.send_header("Content-Length", length or str(len(content)))
         self.end_headers()
+        if pause_s:
+            part = max(1, -(-len(content) // SLOW_PARTS))
+            for start in range(0, len(content), part):
+                self.wfile.write(content[start : start + part])
+                time.sleep(pause_s)
+            return
         self.wfile.write(content[:stop])
 
     def _answer_error(self, fault: str) -> None:

@@ -83,6 +83,8 @@ class SmallDisk:
         enter = ("nsenter", f"--target={holder.pid}", "--user", "--mount", "--preserve-credentials")
         # Entering a mount namespace leaves the working directory behind.
         self.prefix = (*enter, "env", f"--chdir={ROOT}")
+        self._mount = (*enter, "mount", "-o")
+        self._place = str(place)
 
     def fill(self, room: int) -> None:
         """Write until nothing more fits, then give `room` bytes back."""
@@ -98,6 +100,12 @@ class SmallDisk:
     def empty(self) -> None:
         """Make room."""
         (self.seen / "ballast").unlink(missing_ok=True)
+
+    def let_write(self, allowed: bool) -> bool:
+        """Mount it anew, to be written or only to be read; False while a file is being written."""
+        how = f"remount,{'rw' if allowed else 'ro'}"
+        done = subprocess.run([*self._mount, how, self._place], capture_output=True, check=False)
+        return done.returncode == 0
 
 
 @contextmanager

@@ -11,13 +11,13 @@ import pytest
 
 from tests.faults.acts import run_trial
 from tests.faults.compare import Counts, count_records, differing
-from tests.faults.injections import KINDS, POISON_KINDS, choose_injection
+from tests.faults.injections import KINDS, POISON_KINDS, TRAIN_KINDS, choose_injection
 from tests.faults.inputs import make_corpus
 from tests.faults.job import ROOT
-from tests.faults.trial import POISON_DIRECTORY
+from tests.faults.machine import PATCHED
 from tests.faults.workplace import Workplace
 
-DOCUMENTS = 240
+DOCUMENTS = 160
 RECORDS = DOCUMENTS + 1
 """A line that is no JSON is a record too."""
 
@@ -29,13 +29,29 @@ def workplace(tmp_path_factory, tiny_checkpoint):
         yield made
 
 
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
 # All of one shape and format, so that one uninterrupted run serves them all.
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
         ("s3_mixed", 160),
         ("disk_full", 2),
-        pytest.param("two_runs", 24, marks=pytest.mark.slow),
+        ("kill_committing", 1),
+        ("clock_moved", 8),
+        ("disk_full_commit", 3),
+        ("write_error", 5),
+        ("source_changed", 10),
+        ("two_drivers", 10),
+        slow("fsync_error", 14),
+        slow("s3_slow_body", 4),
+        slow("s3_wrong_etag", 11),
+        slow("read_only_output", 6),
+        slow("paused_driver", 2),
+        slow("two_runs", 24),
+        pytest.param("node_lost_committing", 16, marks=(pytest.mark.ray, pytest.mark.slow)),
         pytest.param("kill_driver_then_replica", 30, marks=pytest.mark.ray),
     ],
 )
@@ -49,8 +65,29 @@ def test_no_fault_loses_doubles_or_alters_a_record(workplace, kind, seed):
     assert outcome.codes[-1] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        ("train_worker_killed", 1),
+        ("train_driver_killed", 2),
+        ("train_state_damaged", 3),
+        ("train_disk_full", 1),
+        ("train_s3_mixed", 5),
+    ],
+)
+def test_no_fault_changes_a_figure_of_a_training_run(workplace, kind, seed):
+    outcome = run_trial(choose_injection(kind, seed), workplace)
+    if outcome.skipped:
+        pytest.skip(outcome.skipped)
+    assert outcome.broken == []
+    assert outcome.struck
+    assert outcome.codes[-1] == 0
+
+
 def test_a_kind_and_a_seed_are_always_the_same_injection():
-    kinds = KINDS + POISON_KINDS
+    kinds = KINDS + POISON_KINDS + TRAIN_KINDS
     first = [choose_injection(kind, seed) for kind in kinds for seed in range(20)]
     assert first == [choose_injection(kind, seed) for kind in kinds for seed in range(20)]
     assert {injection.shape for injection in first} == {"jsonl", "jsonl.gz", "parquet"}
@@ -99,7 +136,7 @@ if __name__ == "__main__":
 def test_a_poisonous_text_strikes_in_child_processes_too(tmp_path):
     script = tmp_path / "spawning.py"
     script.write_text(SPAWNING)
-    paths = os.pathsep.join((str(POISON_DIRECTORY), str(ROOT)))
+    paths = os.pathsep.join((str(PATCHED), str(ROOT)))
     done = subprocess.run(
         [sys.executable, script],
         env={**os.environ, "PYTHONPATH": paths},

@@ -3,20 +3,21 @@
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import compare
-from tests.faults.injections import Injection, Moment
+from tests.faults.injections import TRAIN_KINDS, Injection, Moment
 from tests.faults.job import HINT, ROOT, Job
+from tests.faults.machine import PATCHED, Machine
 from tests.faults.places import BucketPlace, DiskPlace
 from tests.faults.proxy import STEP
 from tests.faults.servers import CREDENTIALS
 from tests.faults.workplace import Workplace
 
-POISON_DIRECTORY = Path(__file__).parent / "poison"
 POISON_LIMITS = ("document_limits.timeout_s=4", "document_limits.memory=2GiB")
 """Poison meets them soon; no other document of the corpora comes near."""
 
@@ -53,12 +54,13 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """`same bytes` (of poison: `same rows`), or what went wrong."""
+        """`same bytes` (of poison `same rows`, of training `same figures`), or what went wrong."""
         if self.skipped:
             return f"skipped: {self.skipped}"
         if self.broken:
             return "FAILED: " + "; ".join(self.broken[:4])
         held = "same rows" if self.injection.poison else "same bytes"
+        held = "same figures" if self.injection.kind in TRAIN_KINDS else held
         return held if self.struck else f"{held}, but over before it was struck"
 
 
@@ -71,11 +73,15 @@ class Trial:
         directory: Its logs and, on a disk, its output.
         place: Input and output.
         outcome: Filled as it goes on.
+        machine: What breaks inside its processes.
         rng: For choices that depend on what is there, such as which replica to kill.
         environment: Changes to every job's environment, such as `RAY_ADDRESS`.
         prefix: What to put before every command.
         endings: Exit codes of a run that another may follow.
+        hint: What a run that failed says at its end.
     """
+
+    hint = HINT
 
     def __init__(self, injection: Injection, workplace: Workplace, directory: Path) -> None:
         """Make the place; nothing runs yet."""
@@ -89,20 +95,38 @@ class Trial:
         self.endings: tuple[int, ...] = (1,)
         self.jobs: list[Job] = []
         directory.mkdir(parents=True)
-        name = f"{injection.kind}-{injection.seed}"
-        corpus = workplace.corpus(injection)
-        self.place: DiskPlace | BucketPlace
-        if injection.place == "s3":
-            self.place = workplace.bucket_place(injection, name)
-        else:
-            output = directory / "out"
-            self.place = DiskPlace(str(corpus.path), str(output), output)
-        reference = workplace.reference(injection)
+        self.place = self._make_place()
+        self.machine = Machine(directory, self.place.output)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """What the place must hold in the end, from a run that nobody disturbs."""
+        reference = self.workplace.reference(self.injection)
         self.num_steps = sum(1 for path in reference if STEP.search(path))
-        expected = compare.select_compared(reference)
+        self.expected = self.expect()
+
+    def count_done(self) -> int:
+        """Steps that are done."""
+        return self.place.count_done()
+
+    def _make_place(self) -> DiskPlace | BucketPlace:
+        injection, corpus = self.injection, self.workplace.corpus(self.injection)
+        name = f"{injection.kind}-{injection.seed}"
         if injection.place == "s3":
-            expected = compare.expect_elsewhere(expected, str(corpus.path), self.place.source)
-        self.expected = expected
+            own = f"{corpus.path.name}-{name}" if injection.change else None
+            return self.workplace.bucket_place(injection, name, own)
+        source = corpus.path
+        if injection.change:  # which is nobody else's
+            source = self.directory / "input"
+            shutil.copytree(corpus.path, source)
+        output = self.directory / "out"
+        return DiskPlace(str(source), str(output), output)
+
+    def expect(self, edition: int = 0) -> dict[str, bytes]:
+        """What an uninterrupted run over an edition of the input leaves here."""
+        corpus = self.workplace.corpus(self.injection, edition)
+        found = compare.select_compared(self.workplace.reference(self.injection, edition))
+        return compare.expect_elsewhere(found, str(corpus.path), self.place.source)
 
     def start(self) -> Job:
         """Start the job."""
@@ -116,16 +140,27 @@ class Trial:
             overrides = [override for override in overrides if not override.startswith(RAY_ONLY)]
         return self.start_command([*arguments, *executor, *overrides])
 
+    @property
+    def patches(self) -> dict[str, str]:
+        """Changes to the environment of processes that are to break."""
+        found = self.machine.environment if self.injection.machine else {}
+        if self.injection.poison or found:
+            found = {**found, "PYTHONPATH": f"{PATCHED}{os.pathsep}{ROOT}"}
+        return found
+
     def start_command(self, arguments: Sequence[str]) -> Job:
         """Start any command of the product; it is cleaned up after the trial."""
         changes: dict[str, str] = dict(self.environment)
-        if self.injection.poison:
-            changes["PYTHONPATH"] = f"{POISON_DIRECTORY}{os.pathsep}{ROOT}"
+        changes |= self.patches
         job = Job(
             arguments,
             self.directory / f"log-{len(self.jobs)}",
             self.workplace.environment(**changes),
             self.prefix,
+            # Poison must be there before the imports, and Ray's workers make theirs anyway.
+            None
+            if self.injection.poison or "executor=ray" in arguments
+            else self.workplace.nursery,
         )
         self.jobs.append(job)
         return job
@@ -136,7 +171,7 @@ class Trial:
         if moment.done_share is None:
             return job.wait_for(lambda: job.seconds >= moment.delay_s) is not None
         wanted = round(moment.done_share * self.num_steps)
-        reached = job.wait_for(lambda: self.is_under_way(job) and self.place.count_done() >= wanted)
+        reached = job.wait_for(lambda: self.is_under_way(job) and self.count_done() >= wanted)
         if not reached:
             return False
         until = job.seconds + moment.delay_s
@@ -144,11 +179,11 @@ class Trial:
 
     def is_under_way(self, job: Job) -> bool:
         """True once the job has said what it is going to do: from then on it keeps its promises."""
-        return " to do" in job.said() or self.place.count_done() > 0
+        return self.count_done() > 0 or " to do" in job.said()
 
     def note(self, job: Job, what: str) -> None:
         """Write down a strike."""
-        when = f"{what} at {self.place.count_done()}/{self.num_steps}, {job.seconds:.1f} s"
+        when = f"{what} at {self.count_done()}/{self.num_steps}, {job.seconds:.1f} s"
         self.outcome.struck += f"{'; ' if self.outcome.struck else ''}{when}"
 
     def end(self, job: Job, *allowed: int) -> int:
@@ -159,7 +194,7 @@ class Trial:
         if code not in allowed:
             self.outcome.broken.append(f"exit {code}: {last_line(said)}")
         # Code that hangs with the GIL held lets nobody say anything but a traceback in C.
-        elif code == 1 and HINT not in said and "Timeout (" not in said:
+        elif code == 1 and self.hint not in said and "Timeout (" not in said:
             self.outcome.broken.append(f"exit 1 without a hint: {last_line(said)}")
         return code
 
@@ -195,7 +230,8 @@ class Trial:
         objects = self.place.read()
         self._look_for_secrets(objects)
         found = compare.select_compared(objects)
-        counts = compare.count_records(found, self.workplace.corpus(self.injection))
+        edition = self.injection.change.edition if self.injection.change else 0
+        counts = compare.count_records(found, self.workplace.corpus(self.injection, edition))
         self.outcome.counts = counts
         if not counts.are_right:
             lost = f"{counts.lost} lost, {counts.doubled} doubled, {counts.altered} altered"

@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import s3fs
@@ -13,6 +14,7 @@ import s3fs
 from tests.faults.injections import Injection
 from tests.faults.inputs import DOCUMENTS, SPLITTING, Corpus, make_corpus
 from tests.faults.job import ROOT, Job
+from tests.faults.nursery import Nursery
 from tests.faults.places import BUCKET, BucketPlace, DiskPlace, open_bucket
 from tests.faults.proxy import FaultProxy, run_proxy
 from tests.faults.servers import CREDENTIALS, run_s3
@@ -50,6 +52,7 @@ class Workplace:
         self._resources.callback(shutil.rmtree, self.ray_directory, ignore_errors=True)
         self._corpora: dict[str, Corpus] = {}
         self._references: dict[str, dict[str, bytes]] = {}
+        self._nursery: Nursery | None = None
         self._bucket: tuple[str, FaultProxy, s3fs.S3FileSystem] | None = None
 
     def __enter__(self) -> "Workplace":
@@ -71,10 +74,19 @@ class Workplace:
             **changes,
         }
 
-    def corpus(self, injection: Injection) -> Corpus:
-        """The injection's input."""
+    @property
+    def nursery(self) -> Nursery:
+        """Where local runs are forked."""
+        if self._nursery is None:
+            self._nursery = Nursery(self.environment())
+            self._resources.callback(self._nursery.close)
+        return self._nursery
+
+    def corpus(self, injection: Injection, edition: int = 0) -> Corpus:
+        """The injection's input, or what becomes of it."""
         poison = injection.kind if injection.poison else ""
-        name = "-".join(filter(None, (injection.shape, poison, str(injection.poison or ""))))
+        parts = (injection.shape, poison, str(injection.poison or ""), str(edition or ""))
+        name = "-".join(filter(None, parts))
         if name not in self._corpora:
             path = self.directory / "input" / name
             shutil.rmtree(path, ignore_errors=True)
@@ -84,21 +96,40 @@ class Workplace:
                 documents=self.documents,
                 poison=poison,
                 poisonous=injection.poison,
+                edition=edition,
             )
         return self._corpora[name]
 
-    def reference(self, injection: Injection) -> dict[str, bytes]:
+    def reference(self, injection: Injection, edition: int = 0) -> dict[str, bytes]:
         """What a run that nobody disturbs leaves, by the local executor on a disk."""
-        corpus = self.corpus(injection)
+        corpus = self.corpus(injection, edition)
         deciding = [o for o in self.overrides if not o.startswith(NOT_DECIDING)]
         name = "-".join((corpus.path.name, injection.output_format))
+
+        def arguments(place: DiskPlace) -> list[str]:
+            place = replace(place, source=str(corpus.path))
+            return [*self.arguments(injection, place), *deciding, "executor=local"]
+
+        return self.run_once(name, arguments)
+
+    def run_once(
+        self, name: str, arguments: Callable[[DiskPlace], list[str]], *, forked: bool = True
+    ) -> dict[str, bytes]:
+        """What a command leaves that nobody disturbs, run when it is first asked for.
+
+        Args:
+            name: Names the run, and its output.
+            arguments: The command, with a place to write to.
+            forked: Start it from the nursery.
+        """
         if name not in self._references:
             output = self.directory / "reference" / name
             shutil.rmtree(output, ignore_errors=True)
             output.parent.mkdir(parents=True, exist_ok=True)
-            place = DiskPlace(str(corpus.path), str(output), output)
-            arguments = [*self.arguments(injection, place), *deciding, "executor=local"]
-            job = Job(arguments, output.parent / f"{name}.log", self.environment())
+            place = DiskPlace("", str(output), output)
+            log = output.parent / f"{name}.log"
+            nursery = self.nursery if forked else None
+            job = Job(arguments(place), log, self.environment(), nursery=nursery)
             try:
                 if job.wait() != 0:
                     raise RuntimeError(f"the uninterrupted run failed: {job.said()[-2000:]}")
@@ -122,20 +153,23 @@ class Workplace:
             *place.options,
         ]
 
-    def bucket_place(self, injection: Injection, name: str) -> BucketPlace:
-        """A place in the bucket, with the input put there."""
+    def bucket_place(
+        self, injection: Injection, name: str, source: str | None = None
+    ) -> BucketPlace:
+        """A place in the bucket, with the input put there; under a name of its own, or `source`."""
         if self._bucket is None:
             endpoint = self._resources.enter_context(run_s3())
             proxy = self._resources.enter_context(run_proxy(endpoint))
             self._bucket = endpoint, proxy, open_bucket(endpoint)
         endpoint, proxy, filesystem = self._bucket
         corpus = self.corpus(injection)
+        source = f"{BUCKET}/input/{source or corpus.path.name}"
         for path in corpus.path.iterdir():
-            filesystem.put_file(str(path), f"{BUCKET}/input/{corpus.path.name}/{path.name}")
+            filesystem.put_file(str(path), f"{source}/{path.name}")
         through = json.dumps({"endpoint_url": proxy.url})
         proxy.strike_from_now(None)
         return BucketPlace(
-            source=f"s3://{BUCKET}/input/{corpus.path.name}",
+            source=f"s3://{source}",
             output=f"s3://{BUCKET}/{name}",
             options=(f"input.storage_options={through}", f"output.storage_options={through}"),
             verify_options=("--storage-options", json.dumps({"endpoint_url": endpoint})),

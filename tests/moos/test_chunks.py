@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from moos import Chunker, render
 from moos.errors import DataError
-from moos.rendering import find_kept_words, locate_spans, merge_kept_words
+from moos.rendering import locate_spans, merge_kept_words, words_in_spans
 from moos.words import cut_words
 
 
@@ -19,7 +19,7 @@ def some_words(text: str, seed: int, share: float) -> list[tuple[int, int]]:
 
 
 def words_of(text: str, spans: list[tuple[int, int]]) -> list[int]:
-    return np.flatnonzero(find_kept_words(cut_words(text), spans)).tolist()
+    return np.flatnonzero(words_in_spans(cut_words(text), spans)).tolist()
 
 
 @pytest.fixture(scope="session")

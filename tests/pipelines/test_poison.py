@@ -1,6 +1,6 @@
 """Documents that raise, hang, fill memory or kill their process: quarantined, and nothing else is.
 
-`tests/faults/poison/sitecustomize.py`, first on the path of the processes started here, makes
+`tests/faults/patched/sitecustomize.py`, first on the path of the processes started here, makes
 documents do these things where they are tokenised.
 """
 
@@ -28,7 +28,7 @@ from pipelines.watchdog import Watchdog, free_memory, memory_limit, resident_mem
 from pipelines.work_spec import WorkSpec
 
 ROOT = Path(__file__).parents[2]
-POISON = ROOT / "tests" / "faults" / "poison"
+POISON = ROOT / "tests" / "faults" / "patched"
 SKULL = "\u2620"
 SPLIT = "input.split_bytes=1KiB"
 

@@ -1,8 +1,6 @@
-"""Makes some documents poisonous: put this directory first on PYTHONPATH of a job.
+"""Documents that break the process that works them; see `sitecustomize.py`.
 
-Python imports a module of this name before anything else, in every process that inherits the
-environment: a job, its Ray workers, its `spawn` children. Nothing of moos is imported here; once
-the program imports `moos.preparation`, its `prepare_texts` does what a text says:
+`prepare_texts` of `moos.preparation` does what a text says:
 
 * `☠raise`: an exception that nobody expects
 * `☠hang`: sleeps for ever
@@ -13,13 +11,10 @@ the program imports `moos.preparation`, its `prepare_texts` does what a text say
 
 import ctypes
 import functools
-import importlib.machinery
 import os
 import signal
-import sys
 import time
 
-MODULE, FUNCTION = "moos.preparation", "prepare_texts"
 SKULL = "\u2620"
 MEMORY_LIMIT = 4 << 30
 _STEP = 64 << 20
@@ -73,30 +68,6 @@ def _poisoned(function):
     return prepare_texts
 
 
-class _Poisoner:
-    """Finds `moos.preparation` as the other finders do, and changes it as soon as it is run."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != MODULE:
-            return None
-        for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
-                continue
-            spec = finder.find_spec(name, path, target)
-            if spec is not None:
-                if isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-                    self._wrap(spec.loader)
-                return spec
-        return None
-
-    def _wrap(self, loader):
-        run = loader.exec_module
-
-        def exec_module(module):
-            run(module)
-            setattr(module, FUNCTION, _poisoned(getattr(module, FUNCTION)))
-
-        loader.exec_module = exec_module
-
-
-sys.meta_path.insert(0, _Poisoner())
+def patch(module):
+    """Change `moos.preparation`, just imported."""
+    module.prepare_texts = _poisoned(module.prepare_texts)
