@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from moos.parquet_files import open_parquet
 from moos.ranged_file import open_source
 from moos.source_files import Line, WatchedFile, decompress, iterate_lines, name_damage
 from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
@@ -24,8 +25,6 @@ PIECE_BYTES = 1 << 18
 """Bytes of input in a piece, or one record where that is larger."""
 
 MAX_BATCH_ROWS = 8192
-PARQUET_BUFFER_BYTES = 1 << 20
-"""Read at once of a column: its chunk may be as large as the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,7 @@ def _read_rows(
     stream: Any = watched
     if splits[0].compression is not None:
         stream = io.BytesIO(decompress(watched, splits[0].compression).read())
-    file = pq.ParquetFile(
-        pa.PythonFile(stream, mode="r"), buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False
-    )
+    file = open_parquet(stream)
     num_rows = file.metadata.num_rows
     bounds = [(s, s.start, num_rows if s.stop == WHOLE_FILE else s.stop) for s in splits]
     row = 0

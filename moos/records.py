@@ -92,7 +92,7 @@ class RecordGroup:
         return [
             taken.column(column.name)
             if column.name in taken.schema.names
-            else pa.repeat(pa.scalar(self.partition.get(column.name), column.type), len(rows))
+            else _constant(self.partition.get(column.name), column.type, len(rows))
             for column in schema
         ]
 
@@ -151,9 +151,11 @@ class RecordParser:
             for name in fields.keys() & group.partition.keys():
                 _check_partition(name, fields[name].value, group.partition[name])
         except UnicodeDecodeError as error:
-            reason = f"line is not valid UTF-8: {error.reason} at byte {error.start}"
+            reason = (
+                f"line is not valid UTF-8: {error.reason} at byte {error.start}{_hint(content)}"
+            )
         except (ValueError, RecursionError) as error:
-            reason = f"line is not a JSON object: {error}"
+            reason = f"line is not a JSON object: {error}{_hint(content)}"
         except DataError as error:
             reason = str(error)
         else:
@@ -198,7 +200,7 @@ class RecordParser:
                 if not decodes:
                     _check_row(batch.slice(row, 1))
                 for name in doubled:
-                    value = batch.column(name)[row].as_py()
+                    value = _read_value(name, batch.column(name)[row])
                     _check_partition(name, value, group.partition[name])
             except UnicodeDecodeError as error:
                 reason = f"text is not valid UTF-8: {error.reason} at byte {error.start}"
@@ -246,6 +248,11 @@ def text_bytes(column: pa.Array) -> list[bytes | None]:
     return cast("list[bytes | None]", column.cast(pa.large_binary()).to_pylist())
 
 
+def _hint(line: bytes) -> str:
+    """What a line that cannot be read looks like."""
+    return " (it holds NUL bytes, as UTF-16 and binary data do)" if b"\0" in line else ""
+
+
 def _decodes(batch: pa.RecordBatch) -> bool:
     try:
         batch.validate(full=True)
@@ -261,6 +268,22 @@ def _check_row(one: pa.RecordBatch) -> None:
         except UnicodeDecodeError as error:
             reason = f"{error.reason} at byte {error.start}"
             raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
+        except (OverflowError, ValueError):
+            continue  # A date that Python lacks is sound in Arrow.
+
+
+def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
+    """A column of one value; of nulls it may be of any type, where Arrow's `repeat` lacks some."""
+    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)
+
+
+def _read_value(name: str, scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:  # not UTF-8; a date before the year 1
+        raise DataError(
+            f"{name!r} cannot be compared with the file's directory: {error}"
+        ) from error
 
 
 def _check_partition(name: str, value: Any, partition: str | None) -> None:
@@ -287,6 +310,6 @@ def _row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:
         return None
     try:
         value = row.column(id_column)[0].as_py()
-    except UnicodeDecodeError:
+    except (OverflowError, ValueError):  # no UTF-8, or a date that Python lacks
         return None
     return None if value is None else str(value)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
+from moos.parquet_files import open_parquet
 from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
 from moos.records import is_text_type
@@ -205,7 +206,7 @@ def _read_parquet_header(
             content = (
                 watched if kind[1] is None else io.BytesIO(decompress(watched, kind[1]).read())
             )
-            file = pq.ParquetFile(pa.PythonFile(content, mode="r"))
+            file = open_parquet(content)
         except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             if watched.failed:
                 raise

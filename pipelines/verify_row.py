@@ -13,7 +13,7 @@ from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
 from moos.rendering import merge_kept_words, render, words_in_spans
-from moos.schema import CHUNKS, chunk_rows
+from moos.schema import CHUNKS, annotation_schema, chunk_rows
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.storage import Storage
@@ -33,13 +33,16 @@ class RowChecker:
         self._tokenizer = _read_tokenizer(output, TOKENIZER)
         self._text_column = signature["input.text_column"]
         self._annotations = signature["output.annotations"]
+        max_tokens = signature.get("output.chunks.tokens")
+        added = annotation_schema(self._annotations, chunks=max_tokens is not None)
+        self.columns = [self._text_column, *added.names]
         prefix = "selection."
         settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
         reader = None
         if settings.pop("budget_tokenizer") is not None:
             reader = _read_tokenizer(output, BUDGET_TOKENIZER)
         self._chunker = None
-        if (max_tokens := signature.get("output.chunks.tokens")) is not None:
+        if max_tokens is not None:
             overlap = signature["output.chunks.overlap"]
             self._chunker = Chunker(reader or self._tokenizer, max_tokens, overlap)
         corpus = manifest.get("corpus_threshold")
