@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := true
 
-.PHONY: demo test test-slow test-integrations soak lint config-reference clean
+.PHONY: demo test test-slow test-integrations soak fuzz lint config-reference clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,11 @@ test-integrations: $(INSTALLED)  ## run the tests against LangChain, LlamaIndex,
 SOAK ?= --count 45 --seed 1
 soak: $(INSTALLED)  ## strike the real job with seeded faults; an hour or so; SOAK="--count 200 --seed 9"
 	$(BIN)/python -m tests.faults.soak --table tests/faults/RESULTS.md $(SOAK)
+
+FUZZ_SECONDS ?= 720
+fuzz: $(INSTALLED)  ## attack the reader, word cutter, selection, renderer and configs; an hour
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --table tests/fuzz/RESULTS.md $(FUZZ)
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

@@ -10,12 +10,15 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from moos.errors import ConfigError, ModelError, MoosError
+from moos.redaction import RedactingFormatter, redact
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -185,14 +188,17 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
 
 
 def report_error(message: str) -> None:
-    """Print `error: ...` to stderr, the word in red on a terminal unless NO_COLOR is set."""
+    """Print `error: ...` to stderr, without secrets.
+
+    The word is red on a terminal unless NO_COLOR is set.
+    """
     if sys.stderr.isatty():
         from rich.console import Console
 
         Console(stderr=True).print("error: ", style="bold red", end="")
     else:
         print("error: ", end="", file=sys.stderr)
-    print(message, file=sys.stderr)
+    print(redact(message), file=sys.stderr)
 
 
 @contextmanager
@@ -212,6 +218,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What Python prints of an error that nobody expected, without secrets."""
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
 def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
     """Log to stderr: the job's own messages, and other libraries' warnings.
 
@@ -219,9 +232,10 @@ def set_up_logging(*, quiet: bool = False, verbose: bool = False) -> None:
         quiet: Warnings and errors alone; progress is not shown.
         verbose: What helps to find a fault, and what Ray says about itself.
     """
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
+    sys.excepthook = _print_traceback
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     for name in LOGGERS:
         logging.getLogger(name).setLevel(level)

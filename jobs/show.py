@@ -14,7 +14,6 @@ Without colours (a pipe, NO_COLOR): [-dropped-] and {protected}.
 """
 
 import argparse
-import html
 import json
 import os
 import sys
@@ -57,24 +56,14 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
     )
     shown = build_views(request)
     if options.html is not None:
-        write_page(shown, options.html)
+        from pipelines.show_page import build_show_page
+
+        if not shown:
+            raise ConfigError(f"{options.source} holds no document to make a page of")
+        options.html.write_text(build_show_page(shown), encoding="utf-8")
     else:
         print_shown(shown, options)
     return {}
-
-
-def write_page(shown: Sequence["Shown"], path: Path) -> None:
-    """Write documents as a page."""
-    from moos.rendering import merge_kept_words
-    from pipelines.html_page import build_page
-    from pipelines.report import STYLE, document_html
-
-    parts = [
-        f"<h1>{html.escape(view.headline())}</h1>"
-        + document_html(view.text, merge_kept_words(view.keep, view.words, len(view.text)))
-        for view, _ in shown
-    ]
-    path.write_text(build_page("moos show", "".join(parts), style=STYLE), encoding="utf-8")
 
 
 def print_shown(shown: Sequence["Shown"], options: argparse.Namespace) -> None:

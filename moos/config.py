@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from moos.config_errors import describe_errors
+from moos.config_errors import describe_errors, show_value
 from moos.config_keys import iterate_keys
 from moos.errors import ConfigError
+from moos.redaction import find_secret, show_key
+from moos.yaml_text import parse_yaml
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 UnitInterval = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -128,7 +129,7 @@ class ScoringConfig(ConfigModel):
     """Whether words that say something only together stay or go together: the words of a name, a
     number with what it counts, punctuation with its words."""
 
-    preserve_label: str | None = None
+    preserve_label: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
     """Name or index of the class "preserve", when the checkpoint's config does not say."""
 
 
@@ -149,12 +150,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file is missing, is not YAML, or is not a mapping.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         hint = _suggest_file(Path(path))
         raise ConfigError(f"config {path} cannot be read: {error.strerror}{hint}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, no such date
-        raise ConfigError(f"config {path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"config {path} is not valid YAML: it is not UTF-8") from None
+    except (ConfigError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ConfigError(f"config {path} is not valid YAML: {error}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -176,12 +179,13 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         ConfigError: The override has no `=`, or a parent key holds a plain value.
     """
     key, equals, text = override.partition("=")
+    told = f"override {show_key([key])}=..."
     if not equals or not key:
-        raise ConfigError(f"override {override!r} must look like key.path=value")
+        raise ConfigError(f"override {show_value(override)} must look like key.path=value")
     try:
-        value = yaml.safe_load(text) if text else None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no such date
-        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
+        value = parse_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{told}: the value is not valid YAML: {error}") from None
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
@@ -189,7 +193,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if child is None:
             child = node[parent] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {parent} holds a value, not a mapping")
+            raise ConfigError(f"{told}: {parent} holds a value, not a mapping")
         node = child
     node[last] = value
 
@@ -200,8 +204,9 @@ def load_config(
     """Read `path` if given, apply `key.path=value` overrides in order, and validate once.
 
     Raises:
-        ConfigError: The file cannot be read, an override is malformed, or the result does not
-            validate. The message names the dotted key and the value seen.
+        ConfigError: The file cannot be read, an override is malformed, a secret stands in one of
+            them, or the result does not validate. The message names the dotted key and the value
+            seen, but for a secret.
     """
     if path is not None and (str(path).endswith(_DATA_SUFFIXES) or Path(path).is_dir()):
         keys = [key.name for key in iterate_keys(cls)]
@@ -210,8 +215,15 @@ def load_config(
     tree = read_yaml(path) if path is not None else {}
     for override in overrides:
         apply_override(tree, override)
+    name = f"config {path}" if path is not None else "the config"
+    if (secret := find_secret(tree)) is not None:
+        # The value stays out of the message: it would end up in logs.
+        raise ConfigError(
+            f"{name} is not valid:\n  {secret}: looks like a secret; leave it to the credential "
+            "chain (environment variables, profile, instance role), or name the environment "
+            "variable of an endpoint's key in api_key_env"
+        )
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        name = f"config {path}" if path is not None else "the config"
         raise ConfigError(f"{name} is not valid:\n{describe_errors(error, cls)}") from error

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from moos.config_keys import iterate_keys
+from moos.redaction import is_secret_name, redact, show_key
 
 _EXPECTED = {
     "literal_error": "expected",
@@ -18,6 +19,9 @@ _EXPECTED = {
     "union_tag_invalid": "expected_tags",
 }
 """Kinds of problems for which pydantic lists what is allowed, and under which name."""
+
+SHOWN_CHARS = 200
+"""Of a value, in messages."""
 
 _SHOULD_BE = "Input should be "
 
@@ -46,12 +50,19 @@ def _describe(problem: Any, cls: type[BaseModel] | None) -> tuple[str, tuple[str
     if kind == "missing":
         location = [*location, *_required(model)]
         message = "this key is required"
-    key = ".".join(location) or "(config)"
+    key = show_key(location) or "(config)"
     if kind in ("missing", "union_tag_not_found") and (tags := _tags(cls, location)):
         key = f"{key}.{_tag_key(cls, location)}"
         message = f"this key is required: one of {', '.join(tags)}"
-    seen = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+    is_shown = not (isinstance(value, dict | BaseModel) or any(map(is_secret_name, location)))
+    seen = f" (got {show_value(value)})" if is_shown else ""
     return key, (message, seen, hint)
+
+
+def show_value(value: Any) -> str:
+    """A value for messages: cut, and without what can be told to be a secret."""
+    shown = repr(value)
+    return redact(shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}...")
 
 
 def _join(told: Sequence[tuple[str, str, str]]) -> str:

@@ -14,7 +14,6 @@ request a try.
 import errno
 import logging
 import random
-import re
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -24,6 +23,7 @@ import fsspec
 from fsspec.utils import get_protocol
 
 from moos.errors import MoosError
+from moos.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def retry(call: Callable[[], T], *, what: str, retries: int) -> T:
     Raises:
         StorageError: Every try failed. Other failures are raised as they are, at once.
     """
-    what = _redact(what)
+    what = redact(what)
     num_tries = 0
     while True:
         num_tries += 1
@@ -222,10 +222,4 @@ def _describe(error: BaseException) -> str:
     """Class and message; those of the cause where the error has no message of its own."""
     if not str(error) and error.__cause__ is not None:
         return _describe(error.__cause__)
-    return _redact(f"{type(error).__name__}: {error}")
-
-
-def _redact(text: str) -> str:
-    """Without what may hold a secret: user and password of a URL, and its query."""
-    text = re.sub(r"://[^\s/@\"']*@", "://", text)
-    return re.sub(r"\?[^\s\"'<>()]+", "?...", text)
+    return redact(f"{type(error).__name__}: {error}")

@@ -16,13 +16,14 @@ from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scorin
 from moos.compressor import check_threshold
 from moos.corpus import CorpusThreshold, ScoreHistogram, find_threshold, merge_histograms
 from moos.errors import ConfigError, ModelError, MoosError
-from moos.schema import EXTRA_JSON, output_schema
+from moos.schema import EXTRA_JSON, output_schema, reserved_columns
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
+from pipelines.events import EventLog
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
@@ -77,7 +78,8 @@ def prepare_compress(config: CompressConfig) -> PreparedCompress:
     state = RunState(output, sign_run(config, checkpoint, scoring))
     check_places(config.input, output)
     state.check_owner()
-    plan = plan_run(config, state.read_schema(), state.read_plan())
+    reserved = reserved_columns(chunks=config.output.chunks.tokens is not None)
+    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved)
     _check_columns(config, plan.input_schema)
     return PreparedCompress(
         config=config,
@@ -92,7 +94,11 @@ def prepare_compress(config: CompressConfig) -> PreparedCompress:
 
 def _check_columns(config: CompressConfig, schema: pa.Schema) -> None:
     names = [name for name in schema.names if name != EXTRA_JSON]
-    output_schema(pa.schema([schema.field(name) for name in names]), config.output.annotations)
+    output_schema(
+        pa.schema([schema.field(name) for name in names]),
+        config.output.annotations,
+        chunks=config.output.chunks.tokens is not None,
+    )
     id_column = config.input.id_column
     if id_column is not None and id_column not in names:
         raise ConfigError(
@@ -140,8 +146,9 @@ def _run_leased(
     if config.selection.budget_tokenizer is not None:
         files[BUDGET_TOKENIZER] = Path(config.selection.budget_tokenizer).read_bytes()
     state.begin(config, run.plan.input_schema, files)
-    with noted(run, works=bool(todo or run.retried)):
-        work = _Work(run, lease, resources)
+    again = [split.id for split in run.retried]
+    with noted(run, lease, job="compress", unit="tokens", again=again) as events:
+        work = _Work(run, lease, resources, events)
         worked = work.run(todo) if todo else {}
         if run.retried:
             worked |= work.retry(run.retried)
@@ -150,16 +157,16 @@ def _run_leased(
         manifest = build_manifest(state, run.plan.splits, done, sum_documents(done, corpus))
         write_report(run.output, manifest, config.input.text_column)
         finish_run(state, manifest, lease.confirm)
-    summary = summarise(
-        config,
-        run.output,
-        manifest,
-        worked=worked.values(),
-        splits_resumed=len(run.done),
-        documents_scored=work.documents_scored,
-        seconds=time.monotonic() - began,
-    )
-    state.note_event("finished", **summary)
+        summary = summarise(
+            config,
+            run.output,
+            manifest,
+            worked=worked.values(),
+            splits_resumed=len(run.done),
+            documents_scored=work.documents_scored,
+            seconds=time.monotonic() - began,
+        )
+        events.note("finished", **summary)
     return summary
 
 
@@ -177,10 +184,17 @@ def _plan_retries(run: PreparedCompress) -> PreparedCompress:
 class _Work:
     """The splits of one run being worked, in one pass or in the two of a corpus rate."""
 
-    def __init__(self, run: PreparedCompress, lease: Lease, resources: Resources | None) -> None:
+    def __init__(
+        self,
+        run: PreparedCompress,
+        lease: Lease,
+        resources: Resources | None,
+        events: EventLog,
+    ) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources
+        self._events = events
         self.documents_scored = 0
 
     def run(self, todo: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
@@ -246,6 +260,8 @@ class _Work:
             threads=resources.threads,
             corpus=corpus,
         )
-        worked, num_scored = run_pass(spec, todo, run.plan.splits, resources, self._lease)
+        worked, num_scored = run_pass(
+            spec, todo, run.plan.splits, resources, self._lease, self._events
+        )
         self.documents_scored += num_scored
         return worked

@@ -1,5 +1,6 @@
 """The compress job's worker: prepare, score, select, commit, in one process or in three."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
 from moos.pieces import RawPiece
 from moos.preparation import PreparedText
-from moos.schema import RESERVED_COLUMNS
+from moos.schema import reserved_columns
 from moos.score_table import StoredScores, StoredText, read_scores
 from moos.scored_text import ProtectedText, ScoredText
 from moos.source_files import DamagedFileError
@@ -79,11 +80,14 @@ class CompressWorker(SplitWorker):
             MoosError: It is not the one the run was planned with.
         """
         schema = pa.ipc.read_schema(pa.BufferReader(spec.input_schema))
-        parts = load_parts(spec, frozenset(RESERVED_COLUMNS))
+        parts = load_parts(
+            spec, reserved_columns(chunks=spec.config.output.chunks.tokens is not None)
+        )
         return cls(spec=spec, schema=schema, in_driver=in_driver, **parts)
 
     def prepare(self, split: InputSplit, pieces: Iterable[RawPiece] | None = None) -> bytes:
         """The first of three stages: read and tokenise."""
+        began = time.monotonic()
         with self._begun(split, "prepare") as suspect:
             self._check_source(split)
             pieces = self._read(split) if pieces is None else pieces
@@ -94,10 +98,11 @@ class CompressWorker(SplitWorker):
                     groups = [self._prepare(piece, stages) for piece in pieces]
             except DamagedFileError as error:
                 groups, damage = [], str(error)
-            return StagedSplit(split, groups, damage).pack()
+            return StagedSplit(split, groups, damage, seconds=time.monotonic() - began).pack()
 
     def score(self, packed: bytes, report: ProgressCallback) -> bytes:
         """The second of three stages: run the model."""
+        began = time.monotonic()
         staged = StagedSplit.unpack(packed)
         with self._begun(staged.split, "score") as suspect:
             before = self.stages.num_scored
@@ -109,12 +114,14 @@ class CompressWorker(SplitWorker):
                     counts.add(count_scored(group.records, scored[-1].items, len(scored[-1].bad)))
                     report(staged.split.id, asdict(counts))
             num_scored = self.stages.num_scored - before
+            seconds = staged.seconds + time.monotonic() - began
             return StagedSplit(
-                staged.split, scored, staged.damage, self.numerics, num_scored
+                staged.split, scored, staged.damage, self.numerics, num_scored, seconds
             ).pack()
 
     def commit(self, packed: bytes) -> dict[str, Any]:
         """The last of three stages: select, write, and commit; the split's record."""
+        began = time.monotonic()
         staged = StagedSplit.unpack(packed)
         with self._begun(staged.split, "commit") as suspect:
             sink = self._make_sink(staged.split, staged.numerics)
@@ -124,7 +131,7 @@ class CompressWorker(SplitWorker):
                 for group in staged.groups:
                     sink.add(self._finish(group, stages))
             self._check_source(staged.split)
-            return self._write(sink, staged.num_scored)
+            return self._told(self._write(sink, staged.num_scored), began - staged.seconds)
 
     def _make_child(self) -> ChildStages:
         return ChildStages(self.spec)
@@ -184,7 +191,7 @@ class CompressWorker(SplitWorker):
             return ScoreSink(split, numerics)
         output = self.spec.config.output
         rows_class = ParquetRows if output.format == "parquet" else JsonlRows
-        rows = rows_class(self.schema, output.annotations)
+        rows = rows_class(self.schema, output.annotations, chunks=output.chunks.tokens is not None)
         id_column = self.parser.id_column
         if self.spec.task == "retry":
             done = self.state.read_done_record(split)

@@ -1,6 +1,6 @@
 """Sums over documents: of a split, of what is done of it, of a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from moos.document import CompressedDocument
@@ -28,6 +28,15 @@ class SplitCounts:
         """Add another's sums to these."""
         for name, value in asdict(other).items():
             setattr(self, name, getattr(self, name) + value)
+
+
+def add_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counts, whatever they count, by name."""
+    total: dict[str, int] = {}
+    for counts in parts:
+        for name, value in counts.items():
+            total[name] = total.get(name, 0) + value
+    return total
 
 
 ProgressCallback = Callable[[str, dict[str, int]], None]

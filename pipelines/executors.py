@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from moos.errors import MoosError
 from moos.pieces import RunReader
 from moos.splits import InputSplit, group_by_file
 from pipelines.job_spec import JobSpec
-from pipelines.progress import ProgressReport
+from pipelines.monitor import PassMonitor
+from pipelines.notices import name_process
 from pipelines.ray_graph import build_graph
 from pipelines.resources import Node, Resources
 
@@ -29,21 +31,25 @@ _EXCEPTION_LINE = re.compile(r"(?!ray\.)[A-Za-z_][\w.]*(Error|Exception|Exit|Int
 
 
 def work_locally(
-    splits: Sequence[InputSplit], spec: JobSpec, progress: ProgressReport
+    splits: Sequence[InputSplit], spec: JobSpec, monitor: PassMonitor
 ) -> Iterator[dict[str, Any]]:
     """Work the splits one after the other in this process; records as they come."""
+    began = time.monotonic()
     worker = spec.load_worker(in_driver=True)
+    worker.notice = monitor.note
+    seconds = round(time.monotonic() - began, 3)
+    monitor.note("replica_started", replica=name_process(), seconds=seconds, restarted=False)
     try:
         for run in group_by_file(splits):
             reader = RunReader(worker.source, run, spec.job.input.text_column)
             for split in run:
-                yield worker.work(split, progress.update, reader.read(split))
+                yield worker.work(split, monitor, reader.read(split))
     finally:
         worker.close()
 
 
 def work_on_ray(
-    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, progress: ProgressReport
+    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, monitor: PassMonitor
 ) -> Iterator[dict[str, Any]]:
     """Work the splits on the cluster; records as they come.
 
@@ -54,8 +60,10 @@ def work_on_ray(
     from ray.exceptions import RayError
 
     set_data_context()
-    board = ray.remote(num_cpus=0)(_ProgressBoard).remote()
-    progress.poll_with(_poller(board, progress))
+    # A board that its node takes along begins anew, empty; the replicas' handles stay good.
+    board = ray.remote(num_cpus=0, max_restarts=-1)(_ProgressBoard).remote()
+    fetch = _fetcher(board, monitor)
+    monitor.fetch_with(fetch)
     try:
         for start in range(0, len(splits), WAVE_SPLITS):
             wave = splits[start : start + WAVE_SPLITS]
@@ -64,6 +72,7 @@ def work_on_ray(
                 for line in batch.column("record").to_pylist():
                     yield json.loads(line)
     except RayError as error:
+        fetch()  # what the replica said of it
         raise MoosError(f"a replica failed: {_root_message(error)}") from error
 
 
@@ -110,43 +119,76 @@ def _ray_level() -> int:
     return logging.INFO if logger.isEnabledFor(logging.DEBUG) else logging.WARNING
 
 
+def describe_cluster(resources: Resources, num_loaded: int) -> list[str]:
+    """What the cluster has, beside what the pool wants, in lines for people.
+
+    Args:
+        resources: What each replica gets.
+        num_loaded: Replicas that have loaded so far, those that ended since among them.
+    """
+    import ray
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    missing = max(0, resources.min_replicas - num_loaded)
+    has = ", ".join(
+        f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}s free"
+        for name in ("CPU", "GPU")
+    )
+    wants = f"each takes {resources.cpus:g} CPUs and {resources.gpus:g} GPUs"
+    lines = [f"the cluster: {has}"]
+    if missing:
+        lines.insert(0, f"{missing} of {resources.min_replicas} replicas to start; {wants}")
+    return lines
+
+
 class _ProgressBoard:
-    """An actor that holds the latest counts of each split in work."""
+    """An actor that holds the latest counts of each split in work, and notices in their order."""
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, int]] = {}
+        self._notices: list[dict[str, Any]] = []
 
     def update(self, split_id: str, counts: dict[str, int]) -> None:
         self._counts[split_id] = counts
 
-    def take(self) -> dict[str, dict[str, int]]:
-        taken, self._counts = self._counts, {}
+    def note(self, notice: dict[str, Any]) -> None:
+        self._notices.append(notice)
+
+    def take(self) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+        taken = self._counts, self._notices
+        self._counts, self._notices = {}, []
         return taken
 
 
 @dataclass(frozen=True, slots=True)
 class _BoardReport:
-    """A progress callback that a replica can carry: it tells the board and does not wait."""
+    """A `Report` that a replica can carry: it tells the board and does not wait."""
 
     board: Any
 
     def __call__(self, split_id: str, counts: dict[str, int]) -> None:
         self.board.update.remote(split_id, counts)
 
+    def note(self, kind: str, **details: Any) -> None:
+        self.board.note.remote({"kind": kind, **details})
 
-def _poller(board: Any, progress: ProgressReport) -> Callable[[], None]:
+
+def _fetcher(board: Any, monitor: PassMonitor) -> Callable[[], None]:
     import ray
     from ray.exceptions import GetTimeoutError, RayError
 
-    def poll() -> None:
+    def fetch() -> None:
         try:
-            latest = ray.get(board.take.remote(), timeout=5)
+            latest, notices = ray.get(board.take.remote(), timeout=5)
         except (RayError, GetTimeoutError):
-            return  # Only the display is behind; the work does not depend on it.
+            return  # Only what is shown is behind; the work does not depend on it.
         for split_id, counts in latest.items():
-            progress.update(split_id, counts)
+            monitor(split_id, counts)
+        for notice in notices:
+            monitor.note(**notice)
 
-    return poll
+    return fetch
 
 
 def _root_message(error: BaseException) -> str:

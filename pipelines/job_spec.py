@@ -44,6 +44,11 @@ class JobSpec(ABC):
 
     @property
     @abstractmethod
+    def is_final(self) -> bool:
+        """The pass leaves done records; otherwise what a later pass begins with."""
+
+    @property
+    @abstractmethod
     def needs_model(self) -> bool:
         """Splits are worked by replicas that hold a model; otherwise by tasks."""
 

@@ -27,6 +27,7 @@ from moos.schema import EXTRA_JSON
 from moos.splits import InputSplit
 from moos.storage import Storage
 from moos.teachers.answer_cache import version_of
+from pipelines.events import EventLog
 from pipelines.finish import build_manifest, finish_run
 from pipelines.label_config import LabelConfig
 from pipelines.label_report import write_label_report
@@ -35,6 +36,7 @@ from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
 from pipelines.plan import check_places, plan_run
 from pipelines.prepared_run import PreparedRun, look_again, noted
+from pipelines.reasons import add_kinds
 from pipelines.resources import Resources
 from pipelines.run_state import CONTRACT_VERSION, RunState, dump_json
 from pipelines.staged_dataset import stage_dataset
@@ -98,6 +100,8 @@ def sign_label(config: LabelConfig) -> dict[str, Any]:
     """
     signature: dict[str, Any] = {"contract_version": CONTRACT_VERSION, "job": "label"}
     left_out = {"storage_options", "retries", "dataset", "path"}
+    if config.input.partitioning == "auto":  # as it was before there was such a key
+        left_out.add("partitioning")
     parts = {
         "input": config.input.model_dump(mode="json", exclude=left_out),
         "filters": config.filters.model_dump(mode="json"),
@@ -170,26 +174,33 @@ def _run_leased(
 ) -> dict[str, Any]:
     state, todo = run.state, run.todo
     state.begin(run.config, run.plan.input_schema)
-    with noted(run, works=bool(todo)):
-        passes = _Passes(run, lease, resources)
+    with noted(run, lease, job="label", unit="words") as events:
+        passes = _Passes(run, lease, resources, events)
         worked = passes.run(todo) if todo else {}
         done = {**run.done, **worked}
         sums = sum_labels(done, _read_bounds(run.output))
         manifest = build_manifest(state, run.plan.splits, done, sums)
         write_label_report(run.output, manifest)
         finish_run(state, manifest, lease.confirm)
-    summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
-    state.note_event("finished", **summary)
+        summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
+        events.note("finished", **summary)
     return summary
 
 
 class _Passes:
     """The splits of one run being worked, in one pass or in the two of percentile filters."""
 
-    def __init__(self, run: PreparedLabelling, lease: Lease, resources: Resources | None) -> None:
+    def __init__(
+        self,
+        run: PreparedLabelling,
+        lease: Lease,
+        resources: Resources | None,
+        events: EventLog,
+    ) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources
+        self._events = events
         self.num_labelled = 0
 
     def run(self, todo: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
@@ -241,7 +252,7 @@ class _Passes:
             bounds=bounds,
         )
         worked, num_labelled = run_pass(
-            spec, todo, run.plan.splits, resources, self._lease, unit="words"
+            spec, todo, run.plan.splits, resources, self._lease, self._events, unit="words"
         )
         self.num_labelled += num_labelled
         return worked
@@ -265,6 +276,9 @@ def sum_labels(done: Mapping[str, Mapping[str, Any]], bounds: PairBounds | None)
     names = ("chars", "words", "labelled_words", "kept_words", "passed")
     return {
         "totals": {**counts, **{name: sums.counts.get(name, 0) for name in names}},
+        "quarantined_by_reason": add_kinds(
+            record.get("quarantined_by_reason", {}) for record in done.values()
+        ),
         "domains": sums.domains,
         "histograms": sums.histograms,
         "bounds": None if bounds is None else asdict(bounds),
@@ -296,6 +310,7 @@ def summarise_labels(
         "exit_code": exit_code,
         "output": run.config.output.path,
         **totals,
+        "quarantined_by_reason": manifest["quarantined_by_reason"],
         "keep_rate": round(totals["kept_words"] / max(1, totals["labelled_words"]), 6),
         "splits": len(manifest["splits"]),
         "splits_resumed": len(run.done),

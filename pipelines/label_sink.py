@@ -17,6 +17,7 @@ from moos.storage import Storage
 from pipelines.commit import put_object, quarantine_line
 from pipelines.groups import Group
 from pipelines.label_config import LabelConfig
+from pipelines.reasons import add_kinds, count_kinds
 from pipelines.run_state import SCORES, describe_source
 
 
@@ -61,6 +62,7 @@ class LabelSink:
         self._numerics = dict(numerics)
         self._tables: list[pa.Table] = []
         self._quarantine: list[bytes] = []
+        self._by_reason: dict[str, int] = {}
 
     def add(self, group: Group[WordLabels]) -> None:
         """Take a group."""
@@ -70,6 +72,8 @@ class LabelSink:
         self._tables.append(table)
         bad = sorted(group.bad, key=lambda record: record.position)
         self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
+        kinds = count_kinds(record.reason for record in bad)
+        self._by_reason = add_kinds([self._by_reason, kinds])
         self.counts.documents += table.num_rows
         self.counts.quarantined += len(bad)
         self.counts.words += sums.counts.get("words", 0)
@@ -81,6 +85,7 @@ class LabelSink:
         bad = BadRecord(0, reason, b"", "file")
         self.counts = LabelCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
         self._quarantine = [quarantine_line(self._split, bad)]
+        self._by_reason = count_kinds([reason])
         self._tables = []
 
     def commit(self, output: Storage) -> dict[str, Any]:
@@ -92,6 +97,7 @@ class LabelSink:
             table,
             self._bounds,
             counts=asdict(self.counts),
+            by_reason=self._by_reason,
             numerics=self._numerics,
             quarantine=b"".join(self._quarantine),
         )
@@ -104,6 +110,7 @@ def commit_rows(
     bounds: PairBounds | None,
     *,
     counts: Mapping[str, int],
+    by_reason: Mapping[str, int],
     numerics: Mapping[str, Any],
     quarantine: bytes,
 ) -> dict[str, Any]:
@@ -115,6 +122,7 @@ def commit_rows(
         table: Its rows, unfiltered.
         bounds: What the filters come to; None leaves the rows for the second pass.
         counts: `LabelCounts` by name.
+        by_reason: Quarantined records by the kind of their reason.
         numerics: What the labels depend on besides the plan.
         quarantine: Its quarantine file, or nothing.
     """
@@ -124,6 +132,7 @@ def commit_rows(
     written: dict[str, Any] = {
         **record,
         "counts": dict(counts),
+        "quarantined_by_reason": dict(by_reason),
         "sums": LabelSums.of(table).to_json(),
         "numerics": dict(numerics),
         "data": None,

@@ -56,6 +56,11 @@ class LabelSpec(JobSpec):
         return self.task
 
     @property
+    def is_final(self) -> bool:
+        """The pass leaves done records; otherwise labelled rows for a later pass."""
+        return self.bounds is not None
+
+    @property
     def needs_model(self) -> bool:
         """Splits are worked by replicas that hold a teacher; otherwise by tasks."""
         return self.task == "label"

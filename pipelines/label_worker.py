@@ -1,5 +1,6 @@
 """The labelling job's worker: documents with their pairs to the teacher, its labels to rows."""
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -62,8 +63,9 @@ class LabelWorker(SplitWorker):
             self.stages.report = _Relay(split.id, report)
             # The base's name is given: `super()` needs a cell that slotted dataclasses lose.
             return SplitWorker.work(self, split, report, pieces)
+        began = time.monotonic()
         with self._begun(split, "work"):
-            return self._filter(split)
+            return self._told(self._filter(split), began)
 
     def _filter(self, split: InputSplit) -> dict[str, Any]:
         labelled = self.state.read_scored_record(split)
@@ -77,6 +79,7 @@ class LabelWorker(SplitWorker):
             table,
             self.spec.bounds,
             counts=labelled["counts"],
+            by_reason=labelled.get("quarantined_by_reason", {}),
             numerics=labelled["numerics"],
             quarantine=b"" if bad is None else self.output.get(bad["name"]),
         )

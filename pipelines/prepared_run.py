@@ -1,16 +1,22 @@
 """What every job over a corpus does around its passes: a checked plan, and the run's history."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.counts import add_counts
+from pipelines.events import EventLog
+from pipelines.lease import Lease, LeaseLostError
 from pipelines.plan import Plan
+from pipelines.reasons import add_kinds
 from pipelines.run_state import SUCCESS, RunState
+from pipelines.stall import StalledError
 
 logger = logging.getLogger(__name__)
 
@@ -70,25 +76,60 @@ def look_again(run: RunT) -> RunT:
 
 
 @contextmanager
-def noted(run: PreparedRun, *, works: bool) -> Iterator[None]:
-    """Write the plan and note in the run's history that work begins, and how it fails if it does.
+def noted(
+    run: PreparedRun, lease: Lease, *, job: str, unit: str, again: Collection[str] = ()
+) -> Iterator[EventLog]:
+    """The run's log, open while it works; the plan is written, and how it ends is noted.
+
+    The job notes `finished` itself, last: only it knows the summary.
 
     Args:
         run: The run, begun.
-        works: There is anything to do, so that an earlier success no longer holds.
+        lease: Its lease, held.
+        job: The command.
+        unit: What documents are counted in.
+        again: Ids of done splits that are worked again.
     """
-    state = run.state
-    state.write_plan(run.plan.splits)
-    if works:
+    run.state.write_plan(run.plan.splits)
+    if run.todo or again:  # an earlier success no longer holds
         run.output.remove(SUCCESS)
-    state.note_event("began", splits=len(run.plan.splits), splits_to_do=len(run.todo))
-    try:
-        yield
-    except (MoosError, OSError) as error:
-        with suppress(OSError):  # the storage may be what failed
-            state.note_event("failed", error=str(error))
-        raise
-    except KeyboardInterrupt:
-        with suppress(OSError):
-            state.note_event("interrupted")
-        raise
+    with EventLog(run.output, lease.owner) as events:
+        events.note("lease_taken", host=socket.gethostname(), process=os.getpid())
+        _note_plan(run, events, job, unit, again)
+        try:
+            yield events
+        except LeaseLostError as error:
+            events.leave_history()
+            events.note("failed", error=str(error), exit_code=1)
+            raise
+        except StalledError:
+            raise  # its guard has noted it
+        except KeyboardInterrupt:
+            events.note("interrupted", error="interrupted by a signal", exit_code=1)
+            raise
+        except BaseException as error:
+            events.note("failed", error=str(error) or type(error).__name__, exit_code=1)
+            raise
+
+
+def _note_plan(
+    run: PreparedRun, events: EventLog, job: str, unit: str, again: Collection[str]
+) -> None:
+    done = [record for split_id, record in run.done.items() if split_id not in again]
+    todo = [split for split in run.plan.splits if split.id in again or split.id not in run.done]
+    planned = {
+        "splits": len(run.plan.splits),
+        "splits_done": len(done),
+        "splits_to_do": len(todo),
+        "bytes": sum(split.size for split in run.plan.splits),
+        "bytes_to_do": sum(split.size for split in todo),
+    }
+    events.note("planned", job=job, unit=unit, files=run.plan.num_files, **planned)
+    events.note(
+        "resumed" if run.done else "started",
+        job=job,
+        unit=unit,
+        **planned,
+        totals=add_counts(record["counts"] for record in done),
+        quarantined_by_reason=add_kinds(record.get("quarantined_by_reason", {}) for record in done),
+    )

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -65,26 +66,40 @@ class ProgressReport:
         """Call `poll` before each refresh, to fetch counts from elsewhere."""
         self._poll = poll
 
-    def describe(self) -> tuple[float, str]:
-        """Share of the work done, and one line about it."""
-        unit = self._unit
+    def figures(self) -> dict[str, Any]:
+        """Counts of this pass, the share of the work that is done, and the seconds left.
+
+        `eta_s` is None before the first news.
+        """
         with self._lock:
             total = {
                 name: sum(counts[name] for counts in self._counts.values())
-                for name in ("documents", "quarantined", unit, f"kept_{unit}")
+                for name in ("documents", "quarantined", self._unit, f"kept_{self._unit}")
             }
             worked = sum(self._bytes.values())
+            finished = len(self._finished)
         elapsed = time.monotonic() - self._began
-        share = min(1.0, (self._done + worked) / self._planned)
         left = max(0, self._planned - self._done - worked)
-        eta = f"{_duration(left * elapsed / worked)} left" if worked else "starting"
+        return {
+            "splits_done": finished,
+            **total,
+            "bytes": worked,
+            "share": round(min(1.0, (self._done + worked) / self._planned), 6),
+            f"{self._unit}_per_s": round(total[self._unit] / max(elapsed, 1e-9), 1),
+            "eta_s": round(left * elapsed / worked, 1) if worked else None,
+        }
+
+    def describe(self) -> tuple[float, str]:
+        """Share of the work done, and one line about it."""
+        unit, found = self._unit, self.figures()
+        eta = "starting" if found["eta_s"] is None else f"{format_duration(found['eta_s'])} left"
         # Nothing is kept yet in the first pass of a corpus rate.
-        kept = total[f"kept_{unit}"]
-        rate = f"rate {kept / total[unit]:.3f}, " if kept else ""
-        quarantined = f", {total['quarantined']:,} quarantined" if total["quarantined"] else ""
-        return share, (
-            f"{total['documents']:,} documents{quarantined}, {total[unit]:,} {unit}, "
-            f"{total[unit] / max(elapsed, 1e-9):,.0f} {unit}/s, {rate}{eta}"
+        kept = found[f"kept_{unit}"]
+        rate = f"rate {kept / found[unit]:.3f}, " if kept else ""
+        quarantined = f", {found['quarantined']:,} quarantined" if found["quarantined"] else ""
+        return found["share"], (
+            f"{found['documents']:,} documents{quarantined}, {found[unit]:,} {unit}, "
+            f"{found[f'{unit}_per_s']:,.0f} {unit}/s, {rate}{eta}"
         )
 
     def __enter__(self) -> "ProgressReport":
@@ -122,7 +137,8 @@ class ProgressReport:
             logger.info("%3.0f %%  %s", 100 * share, line)
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Seconds as a clock shows them: `1:01`, `25:01:01`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

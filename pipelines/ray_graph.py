@@ -9,6 +9,7 @@ One row is one block is one call: a split, or the splits of a file that one task
 
 import json
 import pickle
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -20,8 +21,8 @@ from moos.pieces import RunReader, pack_pieces, unpack_pieces
 from moos.splits import InputSplit, group_by_file
 from moos.storage import Storage
 from pipelines.compress_worker import CompressWorker
-from pipelines.counts import ProgressCallback
 from pipelines.job_spec import JobSpec
+from pipelines.notices import Report, name_process
 from pipelines.resources import Resources
 from pipelines.work import SplitWorker
 from pipelines.work_spec import WorkSpec
@@ -50,7 +51,7 @@ def plan_rows(splits: Sequence[InputSplit]) -> list[list[InputSplit]]:
 
 
 def build_graph(
-    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, report: ProgressCallback
+    splits: Sequence[InputSplit], spec: JobSpec, resources: Resources, report: Report
 ) -> Any:
     """The lazy Ray dataset whose rows are the records of the splits, as JSON in column `record`."""
     import ray.data
@@ -71,9 +72,9 @@ def build_graph(
     if not (isinstance(spec, WorkSpec) and spec.in_stages):
         return dataset.map_batches(SplitReplica, **replicas)
     prepare, commit = replace(spec, role="prepare"), replace(spec, role="commit")
-    dataset = dataset.map_batches(prepare_in_task, **_tasks(prepare, TASK_MEMORY))
+    dataset = dataset.map_batches(prepare_in_task, **_tasks(prepare, TASK_MEMORY, report=report))
     dataset = dataset.map_batches(SplitScorer, **replicas)
-    return dataset.map_batches(commit_in_task, **_tasks(commit, TASK_MEMORY))
+    return dataset.map_batches(commit_in_task, **_tasks(commit, TASK_MEMORY, report=report))
 
 
 def _tasks(spec: JobSpec, memory: int, **arguments: Any) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _tasks(spec: JobSpec, memory: int, **arguments: Any) -> dict[str, Any]:
 
 
 def _replicas(
-    num_splits: int, spec: JobSpec, resources: Resources, report: ProgressCallback
+    num_splits: int, spec: JobSpec, resources: Resources, report: Report
 ) -> dict[str, Any]:
     """The arguments of the stage that holds the model."""
     import ray.data
@@ -133,9 +134,9 @@ def feed_splits(batch: Any, spec: bytes) -> Iterator[Any]:
 class SplitReplica:
     """Actor: a loaded worker that takes splits and gives records."""
 
-    def __init__(self, spec: JobSpec, report: ProgressCallback) -> None:
+    def __init__(self, spec: JobSpec, report: Report) -> None:
         """Load the model."""
-        self._worker = spec.load_worker()
+        self._worker = _load_in_actor(spec, report)
         self._report = report
 
     def __call__(self, batch: Any) -> Any:
@@ -146,9 +147,11 @@ class SplitReplica:
 class SplitScorer:
     """Actor: a loaded model that takes prepared splits and gives scored ones."""
 
-    def __init__(self, spec: WorkSpec, report: ProgressCallback) -> None:
+    def __init__(self, spec: WorkSpec, report: Report) -> None:
         """Load the model."""
-        self._worker = replace(spec, role="score").load_worker()
+        worker = _load_in_actor(replace(spec, role="score"), report)
+        assert isinstance(worker, CompressWorker), "only compressing is done in three stages"
+        self._worker = worker
         self._report = report
 
     def __call__(self, batch: Any) -> Any:
@@ -157,21 +160,39 @@ class SplitScorer:
         return pa.table({"packed": pa.array(packed, pa.large_binary())})
 
 
-def work_in_task(batch: Any, spec: bytes, report: ProgressCallback) -> Any:
+def _load_in_actor(spec: JobSpec, report: Report) -> SplitWorker:
+    """The worker of an actor; the driver hears of it."""
+    import ray
+
+    began = time.monotonic()
+    worker = spec.load_worker()
+    worker.notice = report.note
+    report.note(
+        "replica_started",
+        replica=name_process(),
+        seconds=round(time.monotonic() - began, 3),
+        restarted=ray.get_runtime_context().was_current_actor_reconstructed,
+    )
+    return worker
+
+
+def work_in_task(batch: Any, spec: bytes, report: Report) -> Any:
     """Task: splits whole, where that needs no model."""
-    return _work_batch(_load(spec), batch, report)
+    worker = _load(spec)
+    worker.notice = report.note
+    return _work_batch(worker, batch, report)
 
 
-def prepare_in_task(batch: Any, spec: bytes) -> Any:
+def prepare_in_task(batch: Any, spec: bytes, report: Report) -> Any:
     """Task: splits read and tokenised."""
-    worker = _load_compressor(spec)
+    worker = _load_compressor(spec, report)
     packed = [worker.prepare(split, pieces) for split, pieces in _iterate_splits(batch)]
     return pa.table({"packed": pa.array(packed, pa.large_binary())})
 
 
-def commit_in_task(batch: Any, spec: bytes) -> Any:
+def commit_in_task(batch: Any, spec: bytes, report: Report) -> Any:
     """Task: scored splits selected, written and committed."""
-    worker = _load_compressor(spec)
+    worker = _load_compressor(spec, report)
     return _to_table([worker.commit(packed.as_py()) for packed in batch.column("packed")])
 
 
@@ -182,13 +203,14 @@ def _load(spec: bytes) -> SplitWorker:
     return settings.load_worker()
 
 
-def _load_compressor(spec: bytes) -> CompressWorker:
+def _load_compressor(spec: bytes, report: Report) -> CompressWorker:
     worker = _load(spec)
+    worker.notice = report.note
     assert isinstance(worker, CompressWorker), "only compressing is done in three stages"
     return worker
 
 
-def _work_batch(worker: SplitWorker, batch: Any, report: ProgressCallback) -> Any:
+def _work_batch(worker: SplitWorker, batch: Any, report: Report) -> Any:
     return _to_table(
         [worker.work(split, report, pieces) for split, pieces in _iterate_splits(batch)]
     )

@@ -139,10 +139,14 @@ def _examples(output: Storage, manifest: Mapping[str, Any], text_column: str) ->
     id_column = manifest["signature"]["input.id_column"]
     parts = []
     for entry in holding[::step][:EXAMPLES]:
-        name = entry["data"]["name"]
+        file_name = entry["data"]["name"]
         wanted = [text_column, "kept_spans", "rate", *([id_column] if id_column else [])]
         row = next(
-            (r for r in iterate_rows(name, output.get(name), wanted) if r[text_column].strip()),
+            (
+                r
+                for r in iterate_rows(file_name, output.get(file_name), wanted)
+                if r[text_column].strip()
+            ),
             None,
         )
         if row is None:
@@ -153,7 +157,9 @@ def _examples(output: Storage, manifest: Mapping[str, Any], text_column: str) ->
             for span in row["kept_spans"]
             if span["start"] < len(text)
         ]
-        title = f"{entry['source']['path']}{f', id {row[id_column]}' if id_column else ''}"
+        # A JSON row has the keys that its record had.
+        name = None if id_column is None else row.get(id_column)
+        title = entry["source"]["path"] + ("" if name is None else f", id {name}")
         cut = f", first {EXAMPLE_CHARS} characters" if len(row[text_column]) > len(text) else ""
         parts.append(
             f'<div class="soft">{html.escape(title)} · rate {row["rate"]:.3f}{cut}</div>'

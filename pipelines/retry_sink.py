@@ -11,7 +11,6 @@ from moos.document import CompressedDocument
 from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.commit import quarantine_line
 from pipelines.counts import SplitCounts, count_documents
 from pipelines.groups import Group
 from pipelines.sinks import RATE_BINS, RowSink
@@ -62,10 +61,9 @@ class RetrySink(RowSink):
             )
             # Row groups end where they would in a first run: behind a group, not within it.
             self._rows.append(old_or_new, num_chars if rows[-1] == present[-1] else 0)
-        bad = sorted(group.bad, key=lambda record: record.position)
-        self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
+        self._set_apart(group.bad)
         self._rates += np.histogram([d.rate for d in group.items], RATE_BINS, (0.0, 1.0))[0]
-        counts = count_documents(records, group.rows, group.items, len(bad))
+        counts = count_documents(records, group.rows, group.items, len(group.bad))
         counts.input_bytes = 0
         self.counts.add(counts)
 

@@ -13,14 +13,13 @@
 * `bounds.json`: what a labelling run's filters come to, likewise
 * `answers/`: answers of a labelling run's endpoint
 * `lease.json`: who works on this output now
-* `events.jsonl`: when runs on this output began and how they ended
+* `events.jsonl`, `events/`: what happened in runs on this output (`pipelines.events`)
 """
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +41,6 @@ PLAN = "_run/plan.parquet"
 TOKENIZER = "_run/tokenizer.json"
 BUDGET_TOKENIZER = "_run/budget_tokenizer.json"
 CONFIG = "_run/config.yaml"
-EVENTS = "_run/events.jsonl"
 MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 THRESHOLD = "_run/threshold.json"
@@ -122,16 +120,6 @@ class RunState:
         for name, content in (files or {}).items():
             self.output.put(name, content)
         self.output.put(SIGNATURE, dump_json(self.signature))
-
-    def note_event(self, event: str, **details: Any) -> None:
-        """Append a line to the run's history; times stand here and nowhere else."""
-        try:
-            history = self.output.get(EVENTS)
-        except FileNotFoundError:
-            history = b""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = json.dumps({"time": now, "event": event, **details}).encode()
-        self.output.put(EVENTS, history + line + b"\n")
 
     def write_plan(self, splits: list[InputSplit]) -> None:
         """Write the latest plan."""

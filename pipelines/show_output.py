@@ -202,6 +202,7 @@ class ShownOutput:
             over_budget=row["over_budget"],
             protections=find_protections(found.text, words, config),
             figures=self._figures(found.text, words, keep, row.get("kept_words")),
+            selector=self.selector,
         )
 
     def _figures(

@@ -233,4 +233,4 @@ class Scorer:
         document = compress_scored([scored], selector)[0]
         if isinstance(document, DataError):
             raise DataError(f"{found.title}: {document}") from document
-        return view_document(found.title, scored, document, selector.config)
+        return view_document(found.title, scored, document, selector)

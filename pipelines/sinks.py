@@ -18,6 +18,7 @@ from moos.storage import Storage
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
 from pipelines.counts import SplitCounts, count_documents, count_scored
 from pipelines.groups import Group
+from pipelines.reasons import add_kinds, count_kinds
 from pipelines.run_state import SCORES, describe_source
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class RowSink:
         self._numerics = numerics
         self._rates = np.zeros(RATE_BINS, dtype=np.int64)
         self._quarantine: list[bytes] = []
+        self._by_reason: dict[str, int] = {}
 
     def add(self, group: Group[CompressedDocument]) -> None:
         """Take a group; rows that cannot be encoded are set apart with the reason."""
@@ -69,10 +71,15 @@ class RowSink:
         if rows:
             rows, documents, unfit = self._encode(group.records, rows, documents)
             bad.extend(unfit)
-        bad.sort(key=lambda record: record.position)
-        self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
+        self._set_apart(bad)
         self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
         self.counts.add(count_documents(group.records, rows, documents, len(bad)))
+
+    def _set_apart(self, bad: Sequence[BadRecord]) -> None:
+        ordered = sorted(bad, key=lambda record: record.position)
+        self._quarantine.extend(quarantine_line(self._split, record) for record in ordered)
+        kinds = count_kinds(record.reason for record in ordered)
+        self._by_reason = add_kinds([self._by_reason, kinds])
 
     def _encode(
         self, records: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
@@ -103,7 +110,8 @@ class RowSink:
         """One record for the whole split: its file is damaged."""
         bad = BadRecord(0, reason, b"", "file")
         self.counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
-        self._quarantine = [quarantine_line(self._split, bad)]
+        self._quarantine, self._by_reason = [], {}
+        self._set_apart([bad])
         self._rates[:] = 0
 
     def commit(self, output: Storage) -> dict[str, Any]:
@@ -113,6 +121,7 @@ class RowSink:
             "split": self._split.id,
             "source": describe_source(self._split),
             "counts": asdict(self.counts),
+            "quarantined_by_reason": self._by_reason,
             "rate_histogram": self._rates.tolist(),
             "numerics": self._numerics,
             "data": None,

@@ -18,6 +18,7 @@ class StagedSplit:
         damage: Why its file cannot be read, or None.
         numerics: What the scores depend on besides the plan, once there are scores.
         num_scored: Documents that the model scored for it.
+        seconds: How long the stages have taken.
     """
 
     split: InputSplit
@@ -25,6 +26,7 @@ class StagedSplit:
     damage: str | None
     numerics: dict[str, Any] = field(default_factory=dict)
     num_scored: int = 0
+    seconds: float = 0.0
 
     def pack(self) -> bytes:
         """Bytes for another process of the same job."""

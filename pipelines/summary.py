@@ -11,6 +11,7 @@ from moos.corpus import CorpusThreshold
 from moos.storage import Storage
 from pipelines.config import CompressConfig, JobConfig
 from pipelines.counts import SplitCounts
+from pipelines.reasons import add_kinds
 from pipelines.sinks import RATE_BINS
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def summarise(
         "exit_code": exit_code,
         "output": config.output.path,
         **asdict(counts),
+        "quarantined_by_reason": manifest["quarantined_by_reason"],
         "rate": round(achieved_rate(counts), 6),
         "splits": len(manifest["splits"]),
         "splits_resumed": splits_resumed,
@@ -77,8 +79,10 @@ def sum_documents(
     for record in done.values():
         totals.add(SplitCounts(**record["counts"]))
         rates = [a + b for a, b in zip(rates, record["rate_histogram"], strict=True)]
+    by_reason = add_kinds(record.get("quarantined_by_reason", {}) for record in done.values())
     sums = {
         "totals": {**asdict(totals), "rate": achieved_rate(totals)},
+        "quarantined_by_reason": by_reason,
         "rate_histogram": rates,
     }
     return sums if corpus is None else {**sums, "corpus_threshold": corpus.to_json()}

@@ -1,6 +1,7 @@
 """One split from input to record: what every job and every executor share."""
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from moos.errors import MoosError
+from moos.partitions import partition_columns
 from moos.pieces import RawPiece, RunReader
 from moos.records import RecordParser
 from moos.source_files import DamagedFileError
@@ -19,6 +23,7 @@ from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback
 from pipelines.groups import Group
 from pipelines.job_spec import JobSpec
+from pipelines.notices import NoticeCallback, Throttle, ignore_notice, name_process
 from pipelines.prefetch import prefetch
 from pipelines.run_state import RunState, describe_source
 from pipelines.sinks import Sink
@@ -44,6 +49,7 @@ class SplitWorker(ABC):
         numerics: What the results depend on besides the plan.
         watchdog: Ends this process where it hangs, or takes too much memory.
         in_driver: This process is the driver's own.
+        notice: Told what happens to a split besides its counts.
     """
 
     spec: JobSpec
@@ -55,6 +61,7 @@ class SplitWorker(ABC):
     numerics: dict[str, Any]
     watchdog: Watchdog
     in_driver: bool
+    notice: NoticeCallback = ignore_notice
     _child: ChildProcess | None = None
 
     def work(
@@ -73,6 +80,7 @@ class SplitWorker(ABC):
         Raises:
             MoosError: The source changed since it was planned.
         """
+        began = time.monotonic()
         with self._begun(split, "work") as suspect:
             self._check_source(split)
             sink, damage = self._open_sink(split)
@@ -89,7 +97,7 @@ class SplitWorker(ABC):
             except DamagedFileError as error:
                 sink.add_damage(str(error))
             self._check_source(split)
-            return self._write(sink, self.stages.num_scored - before)
+            return self._told(self._write(sink, self.stages.num_scored - before), began)
 
     @abstractmethod
     def _open_sink(self, split: InputSplit) -> tuple[Sink, str | None]:
@@ -120,8 +128,18 @@ class SplitWorker(ABC):
         record = AttemptRecord(
             self.state, f"{split.id}-{self.spec.pass_name}-{stage}", describe_source(split)
         )
-        with attempt(record, self.spec.driver, in_driver=self.in_driver) as suspect:
-            yield suspect or self._child is not None
+        about = {"split": split.id, "replica": name_process()}
+        self.watchdog.tell = Throttle(lambda: self.notice("alive"))
+        self.notice("split_began", stage=stage, **about)
+        try:
+            with attempt(record, self.spec.driver, in_driver=self.in_driver) as suspect:
+                if suspect:
+                    self.notice("split_suspect", **about)
+                yield suspect or self._child is not None
+        except Exception as error:
+            self.notice("split_failed", **about, error=f"{type(error).__name__}: {error}")
+            raise
+        self.notice("split_left", stage=stage, **about)
 
     @contextmanager
     def _stages(self, suspect: bool, split: InputSplit) -> Iterator[Any]:
@@ -134,6 +152,7 @@ class SplitWorker(ABC):
             "%s is worked in a process of its own: one that worked it before ended", split.id
         )
         child = self._child or self._make_child()
+        child.tell = self.watchdog.tell
         before = child.num_scored
         try:
             yield child
@@ -187,6 +206,10 @@ class SplitWorker(ABC):
         self._commit(record)
         return {**record, "documents_scored": num_scored}
 
+    def _told(self, record: dict[str, Any], began: float) -> dict[str, Any]:
+        """A committed record with what the driver is told of the work besides."""
+        return {**record, "seconds": time.monotonic() - began, "replica": name_process()}
+
     def _check_source(self, split: InputSplit) -> None:
         try:
             now = describe_file(self.source, split.path)
@@ -220,7 +243,11 @@ def load_parts(spec: JobSpec, reserved: frozenset[str]) -> dict[str, Any]:
         "output": output,
         "state": RunState(output, spec.signature),
         "parser": RecordParser(
-            settings.text_column, settings.id_column, settings.max_document_chars, reserved
+            settings.text_column,
+            settings.id_column,
+            settings.max_document_chars,
+            reserved,
+            partition_columns(pa.ipc.read_schema(pa.BufferReader(spec.input_schema))),
         ),
         "stages": stages,
         "numerics": numerics,

@@ -72,6 +72,7 @@ class DocumentView:
         protections: Why words stay anyway; a word may have several reasons.
         figures: What the words were ranked by, where that is known.
         notes: What a reader should know of how this came about, as sentences.
+        selector: What decided, where another selection can be asked of it.
     """
 
     title: str
@@ -86,6 +87,7 @@ class DocumentView:
     protections: tuple[Protection, ...] = ()
     figures: WordFigures | None = None
     notes: tuple[str, ...] = ()
+    selector: Selector | None = None
 
     @property
     def protected(self) -> NDArray[np.bool_]:
@@ -142,7 +144,7 @@ def view_document(
     title: str,
     scored: ScoredText,
     document: CompressedDocument,
-    selection: SelectionConfig,
+    selector: Selector,
     *,
     notes: Sequence[str] = (),
 ) -> DocumentView:
@@ -152,7 +154,7 @@ def view_document(
         title: Which document it is.
         scored: Its words with their scores.
         document: What was selected.
-        selection: How.
+        selector: What selected it.
         notes: What a reader should know of it.
     """
     return DocumentView(
@@ -162,10 +164,10 @@ def view_document(
         keep=document.word_table.kept,
         num_tokens=document.num_tokens,
         num_kept_tokens=document.num_kept_tokens,
-        budget=describe_budget(selection),
-        unit=unit_of(selection),
+        budget=describe_budget(selector.config),
+        unit=unit_of(selector.config),
         over_budget=document.over_budget,
-        protections=find_protections(scored.text, scored.words, selection),
+        protections=find_protections(scored.text, scored.words, selector.config),
         figures=WordFigures(
             preserve_probability=scored.preserve_probability,
             outlier_score=scored.outlier_score,
@@ -174,6 +176,7 @@ def view_document(
             num_tokens=scored.num_tokens,
         ),
         notes=tuple(notes),
+        selector=selector,
     )
 
 
@@ -208,6 +211,7 @@ def reselect(view: DocumentView, selector: Selector, *, notes: Sequence[str] = (
         over_budget=selection.over_budget[0],
         budget=describe_budget(selector.config),
         unit=unit_of(selector.config),
+        selector=selector,
     )
 
 

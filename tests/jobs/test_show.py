@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -155,10 +156,38 @@ def test_two_checkpoints_are_shown_as_their_differences(show, source, make_check
     assert f"Checkpoint {other}." in result.out
 
 
-def test_a_page_escapes_the_text(moos, output, tmp_path):
+def page_data(path):
+    """The data that a page's script reads, and the rest of the page."""
+    before, data, behind = re.split(
+        r'<script type="application/json" id="moos-data">(.*?)</script>', path.read_text("utf-8")
+    )
+    return json.loads(data), before + behind
+
+
+@pytest.mark.parametrize("annotations", ["kept", "none", "all"])
+def test_a_page_tells_where_its_scores_come_from(moos, make_output, tmp_path, annotations):
+    """With the decision of the output, whatever was scored afresh for the slider."""
+    output = make_output(f"output.annotations={annotations}")
     page = tmp_path / "page.html"
-    assert moos("show", output, "--id", "second", "--html", page).code == 0
-    assert "<action>" not in page.read_text(encoding="utf-8")
+    assert moos("show", output, "--html", page).code == 0
+    data, rest = page_data(page)
+    assert [len(documents) for documents in data] == [1, 1, 1]
+    assert "<action>" not in rest
+    rows = pq.read_table(output / "data").to_pylist()
+    for (document,), row in zip(data, rows, strict=False):
+        assert document["canSelect"] is True
+        assert (document["text"], document["kept_tokens"]) == (row["text"], row["num_kept_tokens"])
+        (note,) = document["notes"] or [""]
+        assert note.startswith("Scored afresh with checkpoint") == (annotations != "all")
+
+
+def test_a_page_compares_two_rates(moos, output, tmp_path):
+    page = tmp_path / "page.html"
+    arguments = ["--rate", "0.2", "--compare", "0.8", "--id", "second", "--html", page]
+    assert moos("show", output, *arguments).code == 0
+    ((low, high),), _ = page_data(page)
+    assert [low["budget"], high["budget"]] == ["rate 0.2", "rate 0.8"]
+    assert low["kept"].count("1") < high["kept"].count("1")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet", "directory", "ndjson.zst"])

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moos.json_columns import build_columns, infer_schema, parse_record
+from moos.json_columns import (
+    MAX_COLUMNS,
+    MAX_NESTING,
+    build_columns,
+    infer_schema,
+    parse_record,
+)
 from moos.schema import EXTRA_JSON
 
 SCALARS = st.one_of(
@@ -172,6 +178,15 @@ def test_extra_values_keep_their_raw_form():
     assert extra == '{"n": 1.10, "o": {"b":[1, 2 ]}, "\\u00e9": "\\u00e9"}'
 
 
+def test_keys_of_each_records_own_get_no_column_each():
+    records = [{"text": "a", f"k{i}": i, "n": i} for i in range(MAX_COLUMNS + 500)]
+    schema = infer_schema(records, "text")
+    assert len(schema) == MAX_COLUMNS + 1  # extra_json beside them
+    assert schema.names[:3] == ["text", "k0", "n"]
+    (extra,) = build_columns([parse_record(json.dumps(records[-1]))], schema)[-1].to_pylist()
+    assert json.loads(extra) == {f"k{MAX_COLUMNS + 499}": MAX_COLUMNS + 499}
+
+
 def test_no_records_give_columns_of_the_right_type():
     schema = infer_schema([{"text": "t", "n": 1}], "text")
     assert [column.type for column in build_columns([], schema)] == schema.types
@@ -190,3 +205,18 @@ def test_any_key_gives_a_schema_that_parquet_can_hold(key):
     row = build_columns([parse_record(json.dumps({"text": "t", key: 1}))], schema)
     table = pa.Table.from_arrays(row, schema=schema).to_pylist()[0]
     assert table.get(key) == 1 or json.loads(table[EXTRA_JSON]) == {key: 1}
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_how_deep_a_record_may_be_does_not_depend_on_who_reads_it(opening):
+    def nested(levels: int) -> str:
+        closing = "]" if opening == "[" else "}"
+        return f'{{"text": "a [ b {{", "x": {opening * levels}1{closing * levels}}}'
+
+    def below(frames: int, line: str):
+        return below(frames - 1, line) if frames else parse_record(line)
+
+    for frames in (0, 400):
+        assert set(below(frames, nested(MAX_NESTING - 1))) == {"text", "x"}
+        with pytest.raises(ValueError, match="nested more than 400 deep"):
+            below(frames, nested(MAX_NESTING))

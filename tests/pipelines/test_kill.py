@@ -195,7 +195,7 @@ def test_a_preempted_run_says_how_to_resume_and_exits_1(
     assert process.wait(DEADLINE_S) == 1
     assert "run the same command again to resume" in process.log.read_text()
     events = (output / "_run" / "events.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in events] == ["began", "interrupted"]
+    assert [json.loads(line)["event"] for line in events] == ["started", "interrupted"]
     done = done_times(output)
     finish(start(many_documents, output, "executor=local"))
     assert done.items() <= done_times(output).items()

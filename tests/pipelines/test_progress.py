@@ -73,7 +73,7 @@ def test_the_share_never_exceeds_one():
     ("seconds", "shown"), [(0, "0:00"), (61, "1:01"), (3599.6, "1:00:00"), (90_061, "25:01:01")]
 )
 def test_durations_read_like_a_clock(seconds, shown):
-    assert progress_module._duration(seconds) == shown
+    assert progress_module.format_duration(seconds) == shown
 
 
 def test_without_a_terminal_it_logs_lines_and_polls_first(monkeypatch, caplog):

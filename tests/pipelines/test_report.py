@@ -85,6 +85,6 @@ def test_the_history_tells_when_runs_began_and_ended(compress, write_jsonl, docu
     compress(source, tmp_path / "out")
     lines = (tmp_path / "out" / "_run" / "events.jsonl").read_text().splitlines()
     events = [json.loads(line) for line in lines]
-    assert [event["event"] for event in events] == ["began", "finished"] * 2
+    assert [event["event"] for event in events] == ["started", "finished", "resumed", "finished"]
     assert [event["splits_to_do"] for event in events[::2]] == [1, 0]
     assert all(event["time"].endswith("+00:00") for event in events)

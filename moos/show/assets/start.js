@@ -1,0 +1,27 @@
+"use strict";
+// The page of moos show: a list of documents, of which one is open.
+(() => {
+  const { element } = moosShow;
+  const documents = JSON.parse(document.getElementById("moos-data").textContent);
+  const place = document.getElementById("moos-view");
+  const title = document.getElementById("moos-title");
+  const list = document.getElementById("moos-documents");
+  const buttons = documents.map((datas, n) => {
+    const button = element("button", { type: "button" }, datas[0].title);
+    button.addEventListener("click", () => open(n));
+    return button;
+  });
+
+  function open(n) {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === n)));
+    title.textContent = documents[n][0].title;
+    moosShow.mount(place, documents[n]);
+  }
+
+  const shade = document.getElementById("moos-shade");
+  shade.addEventListener("change", () => {
+    document.getElementById("moos-main").classList.toggle("shaded", shade.checked);
+  });
+  if (documents.length > 1) list.append(...buttons);
+  if (documents.length) open(0);
+})();

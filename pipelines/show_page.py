@@ -1,0 +1,52 @@
+"""The page of `moos show`: documents to click in, with a slider over the rate."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from moos.show.document_view import DocumentView
+from moos.show.page_data import page_data
+from pipelines.html_page import build_page, json_block
+from pipelines.report import STYLE
+
+WORD_VIEW = ("selection.js", "pane.js", "show.js")
+"""The scripts of the word view, in the order in which they need each other."""
+
+_WIDE = "body { max-width: 76rem; }"
+
+LEGEND = """
+<div class="legend soft">
+<span><span class="w k">kept</span></span>
+<span><span class="w d">dropped</span></span>
+<span><span class="w k p">protected</span>: stays whatever its score</span>
+<label><input type="checkbox" id="moos-shade" checked> shade by score:
+<span class="w q1">low</span> <span class="w q3">&nbsp;&nbsp;</span>
+<span class="w q5">&nbsp;&nbsp;</span> <span class="w q7">high</span></label>
+</div>
+"""
+
+NOSCRIPT = "<noscript><p>This page shows its documents by a script of its own.</p></noscript>"
+
+
+def read_asset(name: str) -> str:
+    """A script or style of the word view."""
+    return files("moos.show").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def build_show_page(shown: Sequence[tuple[DocumentView, DocumentView | None]]) -> str:
+    """The page as HTML.
+
+    Args:
+        shown: Documents, each with another selection of it where two are compared.
+    """
+    data: list[list[dict[str, Any]]] = [
+        [page_data(view) for view in pair if view is not None] for pair in shown
+    ]
+    body = (
+        '<main class="shaded" id="moos-main"><h1 id="moos-title">Documents</h1>'
+        '<nav class="documents" id="moos-documents" aria-label="Documents"></nav>'
+        f'{LEGEND}{NOSCRIPT}<div id="moos-view"></div></main>{json_block("moos-data", data)}'
+    )
+    scripts = [read_asset(name) for name in (*WORD_VIEW, "start.js")]
+    style = f"{STYLE}{_WIDE}{read_asset('show.css')}"
+    return build_page("moos show", body, style=style, scripts=scripts)
