@@ -14,10 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from jobs.command import CommandParser, config_parser, run_config_job, run_reported
 from moos.errors import ConfigError
+from moos.yaml_text import parse_yaml
 from pipelines.bench_config import BenchConfig
 
 COMPRESS_HELP = """Compress the same documents by each contestant in turn, and compare.
@@ -115,7 +114,7 @@ def _measure_loss(settings: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        value: Any = yaml.safe_load(text) if text else None
+        value: Any = parse_yaml(text)
         if name not in kinds or type(value) is not kinds[name] or not (value or value is False):
             raise ConfigError(f"{setting!r} must be key=value with a key of {', '.join(kinds)}")
         values[name] = value

@@ -207,10 +207,7 @@ def _read_json(path: Path, location: str) -> dict[str, Any]:
 
 def _check_files(path: Path, location: str) -> None:
     if not any(file.name != OUTLIER_CONSTANTS for file in path.glob("*.safetensors")):
-        pickled = sorted(
-            p.name for p in path.glob("*") if p.suffix in {".bin", ".pt", ".pth", ".ckpt"}
-        )
-        if pickled:
+        if pickled := find_pickles(path):
             raise ModelError(
                 f"checkpoint {location!r} has pickled weights ({', '.join(pickled)}), which can "
                 "run code when loaded; save it as safetensors (save_pretrained does)"
@@ -221,6 +218,12 @@ def _check_files(path: Path, location: str) -> None:
             f"checkpoint {location!r} has no fast tokenizer (tokenizer.json); make one with "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
+
+
+def find_pickles(directory: Path) -> list[str]:
+    """Names of the files of a directory that hold pickled weights, sorted."""
+    suffixes = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+    return sorted(file.name for file in directory.glob("*") if file.suffix in suffixes)
 
 
 def _check_head(config: dict[str, Any], location: str) -> None:

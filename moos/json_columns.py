@@ -24,6 +24,9 @@ MAX_NESTING = 400
 """Levels of objects and lists in a record, itself among them. Python's parser gives up somewhat
 above, at a depth that depends on who calls it: a record must not be good here and bad there."""
 
+MAX_COLUMNS = 1000
+"""Columns of an inferred schema: records whose keys are values of their own would have millions."""
+
 
 @dataclass(frozen=True, slots=True)
 class JsonValue:
@@ -90,14 +93,19 @@ def infer_schema(records: Iterable[dict[str, Any]], text_column: str) -> pa.Sche
     """One column per scalar field, in order of appearance, and `extra_json` for everything else.
 
     A column takes the type that most of its sampled values have. Fields that are mostly objects or
-    lists, or only null, get no column: their values go to `extra_json`.
+    lists, or only null, get no column, nor do those beyond the `MAX_COLUMNS` that occur most: their
+    values go to `extra_json`.
     """
     seen: dict[str, Counter[str]] = {}
     for record in records:
         for key, value in record.items():
             seen.setdefault(key, Counter())[_type_name(value)] += 1
     fields = []
+    frequent = sorted(seen, key=lambda key: (key != text_column, -seen[key].total()))
+    chosen = set(frequent[:MAX_COLUMNS])
     for key, counts in seen.items():
+        if key not in chosen:
+            continue
         counts.pop("null", None)
         if key == text_column:
             fields.append(pa.field(key, pa.string()))
@@ -124,21 +132,18 @@ def build_columns(records: Sequence[dict[str, JsonValue]], schema: pa.Schema) ->
 
     A value that a column's type cannot hold exactly is null there and raw JSON in `extra_json`.
     """
-    names = [name for name in schema.names if name != EXTRA_JSON]
-    columns: dict[str, list[Any]] = {name: [] for name in names}
+    types = {field.name: field.type for field in schema if field.name != EXTRA_JSON}
+    columns: dict[str, list[Any]] = {name: [None] * len(records) for name in types}
     extras: list[str | None] = []
-    for record in records:
+    for row, record in enumerate(records):
         extra = []
-        for name in names:
-            field = record.get(name)
-            fits = field is not None and _fits(field, schema.field(name).type)
-            columns[name].append(field.value if field is not None and fits else None)
         for key, field in record.items():
-            known = key in columns and _fits(field, schema.field(key).type)
-            if not known and field.value is not None:
+            if key in types and _fits(field, types[key]):
+                columns[key][row] = field.value
+            elif field.value is not None:
                 extra.append(f"{json.dumps(key)}: {field.raw}")
         extras.append("{" + ", ".join(extra) + "}" if extra else None)
-    arrays = {name: pa.array(columns[name], schema.field(name).type) for name in names}
+    arrays = {name: pa.array(columns[name], kind) for name, kind in types.items()}
     arrays[EXTRA_JSON] = pa.array(extras, pa.string())
     return [arrays[name] for name in schema.names]
 

@@ -11,11 +11,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification
 
 from moos.checkpoint import INT8_WEIGHTS, OUTLIER_CONSTANTS, Checkpoint
 from moos.errors import ModelError
 from moos.outlier import OutlierConstants
+from moos.pretrained import load_config, load_token_classifier
 from moos.quantize import dequantize
 
 # Everything of a checkpoint but its config and weights.
@@ -81,15 +82,13 @@ def load_model(checkpoint: Checkpoint) -> TokenClassifier:
 def _load_weights(checkpoint: Checkpoint) -> Any:
     path = checkpoint.path
     if (path / INT8_WEIGHTS).exists():
-        config = AutoConfig.from_pretrained(path)
+        config = load_config(path)
         model = AutoModelForTokenClassification.from_config(  # type: ignore[no-untyped-call]
             config, dtype=torch.float32
         )
         model.load_state_dict(dequantize(load_file(path / INT8_WEIGHTS)), strict=True)
         return model
-    model, info = AutoModelForTokenClassification.from_pretrained(
-        path, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
+    model, info = load_token_classifier(path, dtype=torch.float32, output_loading_info=True)
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(f"checkpoint {path} lacks weights of its token classifier: {missing}")

@@ -22,6 +22,13 @@ LINE_START_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
 """Byte order mark that some tools put before the first line."""
 
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "gzip", ".jsonl.gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".jsonl.zst"),
+    (b"PAR1", "Parquet", ".parquet"),
+)
+"""How a file begins that is named for lines and holds something else; its name; a better ending."""
+
 
 class DamagedFileError(DataError):
     """A file breaks its own format; none of its records can be trusted to be complete."""
@@ -79,17 +86,28 @@ def name_damage(watched: WatchedFile, relative: str) -> Iterator[None]:
         raise DamagedFileError(f"{relative} is damaged: {error}") from error
 
 
-def decompress(watched: WatchedFile, compression: Compression | None) -> BinaryIO:
-    """The file's content as a buffered stream."""
+def decompress(
+    watched: WatchedFile, compression: Compression | None
+) -> gzip.GzipFile | io.BufferedReader:
+    """The file's content as a buffered stream.
+
+    Raises:
+        EOFError: A file that should be compressed has no bytes: it was never written to its end.
+    """
+    if compression is not None and watched.seek(0, io.SEEK_END) == 0:
+        raise EOFError("it has no bytes, not even a header")
+    watched.seek(0)
     if compression == "gz":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb"))
+        return gzip.GzipFile(fileobj=cast(BinaryIO, watched), mode="rb")
     if compression == "zst":
         stream = pa.CompressedInputStream(pa.PythonFile(watched, mode="r"), "zstd")
-        return cast(BinaryIO, io.BufferedReader(stream, 1 << 20))
-    return cast(BinaryIO, io.BufferedReader(watched, 1 << 20))
+        return io.BufferedReader(stream, 1 << 20)
+    return io.BufferedReader(watched, 1 << 20)
 
 
-def skip_bytes(stream: BinaryIO, count: int, compression: Compression | None) -> None:
+def skip_bytes(
+    stream: gzip.GzipFile | io.BufferedReader, count: int, compression: Compression | None
+) -> None:
     """Move forward; in a compressed file by reading, since nothing else leads there."""
     if compression is None:
         stream.seek(count, io.SEEK_CUR)
@@ -127,9 +145,15 @@ def iterate_lines(
     Args:
         watched: The file.
         splits: Splits of this file, in order.
+
+    Raises:
+        EOFError, OSError, zlib.error: The file is damaged, holds something else than lines, or
+            could not be read.
     """
     compression = splits[0].compression
     stream = decompress(watched, compression)
+    head = None if compression is None else stream.peek(4)
+    is_told = False
     position = 0
     for split in splits:
         if position < split.start:
@@ -140,12 +164,38 @@ def iterate_lines(
             line = _read_line(stream, position)
             if not line.content:
                 break
+            if not is_told and _is_no_object(line.content):
+                _check_format(_read_head(stream) if head is None else head)
+                is_told = True
             yield split, line
             position += line.num_bytes
         yield split, None
 
 
-def _read_line(stream: BinaryIO, position: int) -> Line:
+def _is_no_object(line: bytes) -> bool:
+    return line[:64].lstrip(BOM + b" \t\r\n")[:1] not in (b"{", b"")
+
+
+def _read_head(stream: gzip.GzipFile | io.BufferedReader) -> bytes:
+    """How a plain file begins; the position stays."""
+    position = stream.tell()
+    stream.seek(0)
+    head = stream.read(4)
+    stream.seek(position)
+    return head
+
+
+def _check_format(head: bytes) -> None:
+    """Refuse a file of another format: its lines would be any bytes between two line feeds."""
+    for mark, name, ending in _OTHER_FORMATS:
+        if head.startswith(mark):
+            raise OSError(
+                f"it holds {name} data, not JSON lines, whatever its name says; rename it to end "
+                f"in {ending}"
+            )
+
+
+def _read_line(stream: gzip.GzipFile | io.BufferedReader, position: int) -> Line:
     """The next line, or no bytes at the end of the file."""
     content = stream.readline(MAX_LINE_BYTES)
     size = len(content)

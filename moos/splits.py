@@ -112,8 +112,7 @@ def split_file(
     if kind == "jsonl" and compression is None:
         content_bytes = source.size
     if kind == "parquet" or content_bytes is None:
-        if source.size or kind == "parquet":
-            yield _make(source, kind, compression, 0, (0, WHOLE_FILE), source.size)
+        yield _make(source, kind, compression, 0, (0, WHOLE_FILE), source.size)
         return
     for index, start in enumerate(range(0, content_bytes, split_bytes)):
         stop = min(start + split_bytes, content_bytes)

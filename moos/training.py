@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoModelForTokenClassification
 
 from moos.errors import ConfigError, ModelError
 from moos.model import TokenClassifier
+from moos.pretrained import load_token_classifier
 from moos.ranks import Ranks, Strategy
 from moos.training_config import Metric, TrainingConfig
 from moos.training_data import TrainingData, TrainingWindow, label_windows, make_batch, plan_epoch
@@ -201,12 +201,11 @@ def load_base(base: str, max_length: int) -> TokenClassifier:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        model = AutoModelForTokenClassification.from_pretrained(
+        model = load_token_classifier(
             base,
             num_labels=2,
             id2label=dict(enumerate(LABEL_NAMES)),
             label2id={name: index for index, name in enumerate(LABEL_NAMES)},
-            use_safetensors=True,
             local_files_only=True,
             dtype=torch.float32,
         )

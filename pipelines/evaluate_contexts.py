@@ -74,11 +74,10 @@ def _read_tokenizer(path: str) -> BudgetTokenizer:
 
 def _convert_tokenizer(reader: LocalReaderConfig) -> BudgetTokenizer:
     """The tokenizer of a hub id, or of a GGUF file, which holds it in another form."""
-    from transformers import AutoTokenizer  # takes seconds to import
+    from moos.pretrained import load_tokenizer  # takes seconds to import
 
-    source = {} if reader.gguf_file is None else {"gguf_file": reader.gguf_file}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(reader.path, **source)
+        tokenizer = load_tokenizer(reader.path, gguf_file=reader.gguf_file)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"reader {reader.path} has no tokenizer: {error}") from error
     if not tokenizer.is_fast:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -48,25 +49,36 @@ def iterate_rows(
         data: Its bytes.
         columns: Columns wanted; JSONL gives all whatever is wanted.
     """
-    for rows, _ in iterate_batches(name, data, columns):
-        yield from rows
+    for form in _iterate_forms(name, data, columns):
+        yield from _as_rows(form)
 
 
 def iterate_batches(
-    name: str, data: bytes, columns: list[str] | None = None
+    name: str, data: bytes, columns: list[str]
 ) -> Iterator[tuple[list[dict[str, Any]], pa.RecordBatch | list[bytes]]]:
-    """The same in batches, each with its stored form: the record batch, or the raw lines."""
+    """The same in batches, each with its whole stored form: the record batch, or the raw lines.
+
+    Other columns than those wanted may hold what Python does not: a date before the year 1.
+    """
+    for form in _iterate_forms(name, data, None):
+        yield _as_rows(form, columns), form
+
+
+def _iterate_forms(
+    name: str, data: bytes, columns: list[str] | None
+) -> Iterator[pa.RecordBatch | list[bytes]]:
     if name.endswith(".parquet"):
-        file = pq.ParquetFile(pa.BufferReader(data))
-        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-            yield batch.to_pylist(), batch
+        yield from pq.ParquetFile(pa.BufferReader(data)).iter_batches(BATCH_ROWS, columns=columns)
         return
     stream = io.BufferedReader(pa.CompressedInputStream(pa.BufferReader(data), "zstd"))
-    lines: list[bytes] = []
-    for line in stream:
-        lines.append(line)
-        if len(lines) == BATCH_ROWS:
-            yield [json.loads(item) for item in lines], lines
-            lines = []
-    if lines:
-        yield [json.loads(item) for item in lines], lines
+    while lines := list(itertools.islice(stream, BATCH_ROWS)):
+        yield lines
+
+
+def _as_rows(
+    form: pa.RecordBatch | list[bytes], columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    if isinstance(form, list):
+        return [json.loads(line) for line in form]
+    rows: list[dict[str, Any]] = (form if columns is None else form.select(columns)).to_pylist()
+    return rows

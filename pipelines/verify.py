@@ -113,7 +113,7 @@ def _check_split(
     if entry["data"] is not None and (data := _read_object(output, entry["data"], findings)):
         name = entry["data"]["name"]
         findings.files += 1
-        for rows, form in iterate_batches(name, data):
+        for rows, form in iterate_batches(name, data, checker.columns):
             for row in rows:
                 for problem in checker.check(row):
                     findings.breach(f"{name} row {num_rows}", problem)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from moos.alignment import PairBounds, PairFigures, align_pair, failed_filters
-from moos.labelled_rows import FIGURES
+from moos.labelled_rows import FIGURES, LABELLED_SCHEMA
 from moos.labels import is_held_out
 
 _SPACED_WORD = re.compile(r"\S+")
@@ -20,6 +20,7 @@ class LabelChecker:
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         """Take the bounds and the split of the run."""
+        self.columns = LABELLED_SCHEMA.names
         signature = manifest["signature"]
         self._aligner = signature.get("teacher.aligner")
         self._bounds = PairBounds(**manifest["bounds"])

@@ -78,3 +78,52 @@ def test_every_module_says_what_it_is_for():
         and not ast.get_docstring(ast.parse(text))
     ]
     assert silent == []
+
+
+# Each with the places that may have it, and why it is safe there.
+CALLS_OF_FEW_PLACES = {
+    "from_pretrained": {"moos/pretrained.py"},  # refuses pickles and a checkpoint's own code
+    # Between processes of one job, through pipes and Ray's object store; never from a file.
+    "pickle.loads": {"moos/pieces.py", "pipelines/staged_split.py", "pipelines/ray_graph.py"},
+    "yaml.load": {"moos/yaml_text.py"},  # by a loader of plain values
+    "yaml.safe_load": {"pipelines/verify_source.py", "pipelines/show_config.py"},  # written by runs
+}
+CALLS_OF_NO_PLACE = {
+    *("torch.load", "pickle.load", "yaml.unsafe_load", "yaml.full_load", "marshal.loads", "eval"),
+    *("exec", "os.system", "os.popen", "tempfile.mktemp", "shelve.open", "joblib.load", "np.load"),
+}
+
+
+def calls(path: Path):
+    """Every call of a file as (name, keywords): `torch.load`, `from_pretrained` for any class."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            name = "from_pretrained" if name.endswith(".from_pretrained") else name
+            yield name, {k.arg: ast.unparse(k.value) for k in node.keywords}
+
+
+def project_calls():
+    for package in FORBIDDEN:
+        for path in (ROOT / package).rglob("*.py"):
+            for name, keywords in calls(path):
+                yield str(path.relative_to(ROOT)), name, keywords
+
+
+def test_what_could_run_code_from_a_file_is_called_in_few_places():
+    strays = {
+        f"{place} calls {name}"
+        for place, name, _ in project_calls()
+        if name in CALLS_OF_NO_PLACE or place not in CALLS_OF_FEW_PLACES.get(name, {place})
+    }
+    assert strays == set()
+
+
+def test_what_is_loaded_is_never_trusted():
+    found = list(project_calls())
+    told = [keywords for _, name, keywords in found if name == "from_pretrained"]
+    assert len(told) >= 4
+    assert all(keywords["trust_remote_code"] == "False" for keywords in told)
+    assert not [place for place, _, k in found if k.get("shell") == "True"]
+    trusting = [place for place, _, k in found if k.get("trust_remote_code", "False") != "False"]
+    assert trusting == []

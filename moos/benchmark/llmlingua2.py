@@ -98,7 +98,7 @@ def _load_package(path: Path, device: str) -> Any:
         return llmlingua.PromptCompressor(
             str(path),
             device_map=device,
-            model_config={"trust_remote_code": False},
+            model_config={"trust_remote_code": False, "use_safetensors": True},
             use_llmlingua2=True,
         )
     except Exception as error:  # tiktoken and transformers raise what they like

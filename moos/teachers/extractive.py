@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moos.errors import ModelError
+from moos.pretrained import load_causal_model, load_tokenizer
 from moos.teachers.prompts import Prompt
 from moos.teachers.rules import Rules
 from moos.teachers.shared_prefix import ATTENTION, SharedPrefixCache
@@ -161,18 +161,18 @@ class ExtractiveTeacher:
         Raises:
             ModelError: The model cannot be loaded, or lacks what constrained decoding needs.
         """
-        source = {} if gguf_file is None else {"gguf_file": gguf_file}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path, **source)
-            model = AutoModelForCausalLM.from_pretrained(
-                path, dtype=getattr(torch, dtype), attn_implementation=ATTENTION, **source
+            tokenizer = load_tokenizer(path, gguf_file=gguf_file)
+            model = load_causal_model(
+                path,
+                gguf_file=gguf_file,
+                dtype=getattr(torch, dtype),
+                attn_implementation=ATTENTION,
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(f"teacher {path} cannot be loaded: {error}") from error
-        placed: Any = model
-        placed = placed.to(device).eval()
         return cls(
-            placed,
+            model.to(device).eval(),
             tokenizer,
             prompt,
             rules=rules,

@@ -1,9 +1,10 @@
 """Fixtures of commands: input files, and `moos` run in this process."""
 
+import io
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def moos(capsys):
         except SystemExit as leaving:  # argparse
             code = leaving.code
         return Result(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_moos():
+    """`moos` for fixtures that outlive a test, which `capsys` does not."""
+
+    def run(*arguments) -> Result:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), own_logging():
+            code = main([str(argument) for argument in arguments])
+        return Result(code, out.getvalue(), err.getvalue())
 
     return run
 

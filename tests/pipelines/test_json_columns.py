@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moos.json_columns import MAX_NESTING, build_columns, infer_schema, parse_record
+from moos.json_columns import (
+    MAX_COLUMNS,
+    MAX_NESTING,
+    build_columns,
+    infer_schema,
+    parse_record,
+)
 from moos.schema import EXTRA_JSON
 
 SCALARS = st.one_of(
@@ -170,6 +176,15 @@ def test_extra_values_keep_their_raw_form():
     record = parse_record('{"text": "t", "n": 1.10, "o": {"b":[1, 2 ]}, "\\u00e9": "\\u00e9"}')
     extra = build_columns([record], schema)[-1][0].as_py()
     assert extra == '{"n": 1.10, "o": {"b":[1, 2 ]}, "\\u00e9": "\\u00e9"}'
+
+
+def test_keys_of_each_records_own_get_no_column_each():
+    records = [{"text": "a", f"k{i}": i, "n": i} for i in range(MAX_COLUMNS + 500)]
+    schema = infer_schema(records, "text")
+    assert len(schema) == MAX_COLUMNS + 1  # extra_json beside them
+    assert schema.names[:3] == ["text", "k0", "n"]
+    (extra,) = build_columns([parse_record(json.dumps(records[-1]))], schema)[-1].to_pylist()
+    assert json.loads(extra) == {f"k{MAX_COLUMNS + 499}": MAX_COLUMNS + 499}
 
 
 def test_no_records_give_columns_of_the_right_type():

@@ -83,6 +83,8 @@ LINES = st.lists(
         st.integers(0, 5 * SMALL_PIECE).map(lambda length: b"x" * length),
     ),
     max_size=30,
+).filter(
+    lambda lines: not b"\n".join(lines).startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"))
 )
 CHOICE = st.lists(st.booleans(), min_size=1, max_size=40)
 

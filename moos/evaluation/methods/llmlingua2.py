@@ -120,7 +120,7 @@ def load_llmlingua2(
         compressor = llmlingua.PromptCompressor(
             config.path,
             device_map=device,
-            model_config={"trust_remote_code": False},
+            model_config={"trust_remote_code": False, "use_safetensors": True},
             use_llmlingua2=True,
         )
     except Exception as error:  # tiktoken and transformers raise what they like

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moos.errors import ModelError
 from moos.labelling import choose_dtype
+from moos.pretrained import load_causal_model, load_tokenizer
 from moos.scores import reduce_to_words
 from moos.tokens import TextTokenizer
 from moos.words import Words, map_tokens
@@ -70,10 +70,9 @@ class SurprisalScorer:
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         torch_dtype = getattr(torch, choose_dtype(dtype, device))
-        source = {} if gguf_file is None else {"gguf_file": gguf_file}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path, **source)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype, **source)
+            tokenizer = load_tokenizer(path, gguf_file=gguf_file)
+            model = load_causal_model(path, gguf_file=gguf_file, dtype=torch_dtype)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(f"model {path} of selective-context cannot be loaded: {error}") from (
                 error

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moos.errors import DataError, ModelError, MoosError
 from moos.evaluation.example import ReaderAnswer, ReaderPrompt
@@ -24,6 +23,7 @@ from moos.evaluation.readers.batches import SharingPrompts, TokenizedPrompt, pla
 from moos.evaluation.readers.decoder import Decoder, GroupDecoder, PlainDecoder, attention_of_groups
 from moos.evaluation.readers.stopping import cut_at_stop, find_stop
 from moos.labelling import choose_dtype
+from moos.pretrained import load_causal_model, load_tokenizer
 from moos.tokens import check_text
 
 ENCODED_TOGETHER = 64
@@ -99,10 +99,9 @@ class LocalReader:
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         torch_dtype = getattr(torch, choose_dtype(dtype, device))
-        source = {} if gguf_file is None else {"gguf_file": gguf_file}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path, **source)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype, **source)
+            tokenizer = load_tokenizer(path, gguf_file=gguf_file)
+            model = load_causal_model(path, gguf_file=gguf_file, dtype=torch_dtype)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(f"reader {path} cannot be loaded: {error}") from error
         name = name or posixpath.basename(path.rstrip("/")) or path

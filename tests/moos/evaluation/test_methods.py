@@ -323,7 +323,7 @@ def test_llmlingua2_is_loaded_by_its_package(load, monkeypatch):
     assert package.path == "some/xlm-roberta-large-meetingbank"
     assert package.options == {
         "device_map": "cpu",
-        "model_config": {"trust_remote_code": False},
+        "model_config": {"trust_remote_code": False, "use_safetensors": True},
         "use_llmlingua2": True,
     }
     method.compress(["a b c d"], [2])
