@@ -114,8 +114,8 @@ def _excerpt(view: DocumentView, number: int) -> str:
     spans = merge_kept_words(begin.keep, begin.words, len(begin.text))
     cut = " · its beginning" if len(begin.text) < len(view.text) else ""
     return (
-        f'<section class="excerpt"><p class="soft">{html.escape(view.headline())}</p>'
-        f"{document_html(begin.text + cut, spans)}"
+        f'<section class="excerpt"><p class="soft">{html.escape(view.headline() + cut)}</p>'
+        f"{document_html(begin.text, spans)}"
         f'<p><button type="button" data-open="{number}" aria-expanded="false">'
         "Look at its words</button></p>"
         f'<div class="opened"></div></section>'
