@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from moos.show.document_view import (
 from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
-from pipelines.outputs import iterate_rows, read_manifest
+from pipelines.outputs import BATCH_ROWS, iterate_rows, read_manifest
 from pipelines.run_state import BUDGET_TOKENIZER, SIGNATURE, TOKENIZER
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
 
@@ -118,8 +119,8 @@ class ShownOutput:
         entries = self.manifest["splits"]
         before = sum(entry["documents"] for entry in entries[:split])
         name = entries[split]["data"]["name"]
-        rows = self._read(name, self.storage.get(name))
-        found = next(one for place, one in enumerate(rows) if place == row)
+        rows = self._read(name, self.storage.get(name), first=row)
+        found = next(rows)
         return self._found(entries[split], before + row, found)
 
     @property
@@ -140,18 +141,19 @@ class ShownOutput:
                         yield self._found(entry, position + place, row)
             position += count
 
-    def _read(self, name: str, data: bytes) -> Iterator[dict[str, Any]]:
-        """The rows of a data file, as far as they are shown.
+    def _read(self, name: str, data: bytes, first: int = 0) -> Iterator[dict[str, Any]]:
+        """The rows of a data file from a place on, as far as they are shown.
 
         Other columns may hold what Python does not: a date before the year 1.
         """
         if self.is_labelled or not name.endswith(".parquet"):
-            return iterate_rows(name, data)
+            return islice(iterate_rows(name, data), first, None)
         signature = self.manifest["signature"]
         ours = annotation_schema(signature["output.annotations"]).names
         shown = {signature["input.text_column"], self._id_column or "id", *ours}
-        present = pq.read_schema(pa.BufferReader(data)).names
-        return iterate_rows(name, data, [column for column in present if column in shown])
+        file = pq.ParquetFile(pa.BufferReader(data))
+        columns = [column for column in file.schema_arrow.names if column in shown]
+        return _rows_from(file, columns, first)
 
     def _found(self, entry: Mapping[str, Any], position: int, row: Mapping[str, Any]) -> Found:
         text = row["text" if self.is_labelled else self.manifest["signature"]["input.text_column"]]
@@ -260,6 +262,14 @@ class ShownOutput:
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
         return TextTokenizer(self.storage.get(TOKENIZER).decode("utf-8"))
+
+
+def _rows_from(file: pq.ParquetFile, columns: list[str], first: int) -> Iterator[dict[str, Any]]:
+    """Rows from a place on; those before it are not made into Python values."""
+    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        if first < batch.num_rows:
+            yield from batch.slice(first).to_pylist()
+        first = max(0, first - batch.num_rows)
 
 
 def _view_labels(title: str, row: Mapping[str, Any]) -> DocumentView:
