@@ -41,7 +41,8 @@ def work_locally(
     monitor.note("replica_started", replica=name_process(), seconds=seconds, restarted=False)
     try:
         for run in group_by_file(splits):
-            reader = RunReader(worker.source, run, spec.job.input.text_column)
+            column, beat = spec.job.input.text_column, worker.watchdog.beat
+            reader = RunReader(worker.source, run, column, beat)
             for split in run:
                 yield worker.work(split, monitor, reader.read(split))
     finally:
