@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from moos.errors import MoosError
+from moos.partitions import partition_columns
 from moos.pieces import RawPiece, RunReader
 from moos.records import RecordParser
 from moos.source_files import DamagedFileError
@@ -241,7 +244,11 @@ def load_parts(spec: JobSpec, reserved: frozenset[str]) -> dict[str, Any]:
         "output": output,
         "state": RunState(output, spec.signature),
         "parser": RecordParser(
-            settings.text_column, settings.id_column, settings.max_document_chars, reserved
+            settings.text_column,
+            settings.id_column,
+            settings.max_document_chars,
+            reserved,
+            partition_columns(pa.ipc.read_schema(pa.BufferReader(spec.input_schema))),
         ),
         "stages": stages,
         "numerics": numerics,

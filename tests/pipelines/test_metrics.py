@@ -27,15 +27,17 @@ def told(monkeypatch):
             assert set(tags) <= set(self.tag_keys)
             self.tags = tags
 
+        def record(self, value, tags=None):
+            tags = {**self.tags, **(tags or {})}
+            if self.name.startswith("moos_"):  # Ray Data has its own
+                assert set(tags) == set(self.tag_keys)
+                found.append((self.name, tags, value))
+
         def inc(self, value=1, tags=None):
             assert value > 0, "Ray refuses others"
-            found.append((self.name, {**self.tags, **(tags or {})}, value))
-            assert set(found[-1][1]) == set(self.tag_keys)
+            self.record(value, tags)
 
-        observe = inc
-
-        def set(self, value):
-            found.append((self.name, dict(self.tags), value))
+        set = observe = record
 
     for kind in ("Counter", "Gauge", "Histogram"):
         monkeypatch.setattr(ray.util.metrics, kind, Fake)
