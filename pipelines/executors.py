@@ -72,6 +72,7 @@ def work_on_ray(
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for line in batch.column("record").to_pylist():
                     yield json.loads(line)
+        fetch()  # what no look at the board has seen yet
     except RayError as error:
         fetch()  # what the replica said of it
         raise MoosError(f"a replica failed: {_root_message(error)}") from error

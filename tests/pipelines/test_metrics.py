@@ -76,8 +76,9 @@ def test_a_run_on_ray_tells_what_its_summary_says_and_notes_its_replicas(
     ray_cluster, told, compress, write_jsonl, documents, tmp_path
 ):
     source = write_jsonl("docs.jsonl", [*documents(30), b"nope"])
-    overrides = ("executor=ray", "pool.replicas=1", "max_quarantined=1", "input.split_bytes=2KiB")
-    summary = compress(source, tmp_path / "out", *overrides)
+    pool = ("executor=ray", "pool.gpus_per_replica=0", "pool.replicas=1")
+    splits = ("input.split_bytes=2KiB", "max_quarantined=1")
+    summary = compress(source, tmp_path / "out", *pool, *splits)
     sums = Counter()
     for name, _, value in told:
         sums[name] += value
