@@ -274,7 +274,7 @@ def _check_row(one: pa.RecordBatch) -> None:
 
 def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
     """A column of one value; of nulls it may be of any type, where Arrow's `repeat` lacks some."""
-    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)
+    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value).cast(kind), count)
 
 
 def _read_value(name: str, scalar: pa.Scalar) -> Any:

@@ -28,7 +28,7 @@ from pipelines.events import EventLog
 from pipelines.executors import connect_ray
 from pipelines.lease import Lease
 from pipelines.prepared_run import open_log
-from pipelines.report import REPORT
+from pipelines.report_parts import REPORT
 from pipelines.train_config import TrainConfig
 from pipelines.train_progress import BoardDisplay, ProgressBoard
 from pipelines.train_report import CURVES, METRICS, write_train_report

@@ -118,11 +118,13 @@ def test_each_way_to_one_row_per_chunk_gives_the_same(run_block):
     assert {row["id"] for row in by_polars} == {f"d{i}" for i in range(1, 40)}
 
 
+@pytest.mark.slow  # calibrates the default checkpoint's int8 model
 def test_chunks_of_a_text_of_one_s_own(run_block, capsys):
     run_block("chunker")
     assert "'committee met on Tuesday" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_behind_a_langchain_retriever(run_block, capsys):
     from langchain_core.documents import Document
     from langchain_core.runnables import RunnableLambda
@@ -133,6 +135,7 @@ def test_behind_a_langchain_retriever(run_block, capsys):
     assert found["document"].page_content in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_behind_a_llama_index_retriever(run_block, capsys):
     from llama_index.core.retrievers import BaseRetriever
     from llama_index.core.schema import NodeWithScore, TextNode
@@ -146,11 +149,13 @@ def test_behind_a_llama_index_retriever(run_block, capsys):
     assert found.node.text in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_over_a_dataset(run_block):
     mapped = run_block("dataset map")["mapped"]
     assert len(mapped[0]["compressed_text"]) < len(TEXT)
 
 
+@pytest.mark.slow
 def test_a_question_finds_the_passage_and_its_place(tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("ask", EXAMPLES / "ask.py")
     ask = importlib.util.module_from_spec(spec)

@@ -102,6 +102,14 @@ def test_a_row_says_which_words_a_pair_kept_and_where_it_is_from(write_jsonl, pa
     assert summary["words"] == sum(len(row["words"]) for row in rows)
 
 
+def test_a_domain_may_stand_in_the_path(write_jsonl, pairs, tmp_path):
+    for domain in ("even", "odd"):
+        lines = [{k: v for k, v in p.items() if k != "domain"} for p in pairs(4)]
+        write_jsonl(f"in/domain={domain}/part-0.jsonl", lines)
+    label(tmp_path / "in", tmp_path / "out", *PAIRS, "input.domain_column=domain")
+    assert [row["domain"] for row in rows_of(tmp_path / "out")] == ["even"] * 4 + ["odd"] * 4
+
+
 def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pairs, tmp_path):
     bad = [
         {"id": "empty", "text": "Some words.", "compressed": " "},
@@ -458,13 +466,16 @@ def test_columns_named_like_those_of_a_compressed_corpus_are_welcome(write_parqu
 
 
 def test_the_report_shows_domains_and_escapes_what_it_quotes(write_jsonl, pairs, tmp_path):
-    script = {"text": "<script>alert(1)</script> went on", "compressed": "went", "domain": "<b>"}
+    hostile = "</script><img src=x onerror=alert(1)> <script>alert(1)</script> went on"
+    script = {"text": hostile, "compressed": "went", "domain": f"<b>{hostile}"}
     source = write_jsonl("pairs.jsonl", [*pairs(5), script])
     label(source, tmp_path / "out", *PAIRS, "input.domain_column=domain")
     page = (tmp_path / "out" / "report.html").read_text()
     for shown in ("<td>even</td>", "<td>odd</td>", "&lt;b&gt;", "documents by keep rate"):
         assert shown in page
-    assert "<script>" not in page
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "script-src 'none'" in page
     assert "label: " in page
 
 

@@ -91,6 +91,26 @@ def test_a_column_that_the_file_holds_too_must_say_the_same(
     assert verify_output(str(tmp_path / "out")).broken == []
 
 
+def test_a_later_file_that_lacks_a_doubled_column_takes_it_from_its_path(
+    compress, write_parquet, tmp_path, read_rows
+):
+    write_parquet("in/year=2025/part-0.parquet", {"text": ["a b"], "year": pa.array([2025])})
+    compress(tmp_path / "in", tmp_path / "out")
+    write_parquet("in/year=2026/part-0.parquet", {"text": ["c d"]})
+    compress(tmp_path / "in", tmp_path / "out")
+    assert [row["year"] for row in read_rows(tmp_path / "out")] == [2025, 2026]
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
+def test_a_glob_s_fixed_part_is_what_directories_lie_below(
+    compress, partitioned, tmp_path, read_rows
+):
+    source, expected = partitioned("jsonl")
+    compress(f"{source}/lang=*/date=2026-01-02/*.jsonl", tmp_path / "out")
+    found = by_id(read_rows(tmp_path / "out"))
+    assert found == {name: values for name, values in expected.items() if values[1][-1] == "2"}
+
+
 def test_a_line_of_the_output_keeps_the_input_s_own_json_before_the_path_s(
     compress, write_jsonl, tmp_path
 ):
