@@ -19,7 +19,7 @@ from pipelines.train_config import TrainConfig
 from tests.commands import PARSERS, check_command
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("TROUBLESHOOTING.md", "MIGRATION.md", "cluster/README.md")
+GUIDES = ("TROUBLESHOOTING.md", "MIGRATION.md", "OBSERVABILITY.md", "cluster/README.md")
 BASES = {
     CompressConfig: ["input.path=a", "output.path=b"],
     LabelConfig: ["input.path=a", "output.path=b", "teacher.kind=local", "teacher.path=c"],
