@@ -73,6 +73,17 @@ class RecordGroup:
             return [None] * len(self.texts)
         return cast("list[Any]", self.batch.column(name).to_pylist())
 
+    def id_keys(self, rows: list[int], name: str) -> list[bytes | None]:
+        """Bytes that are equal where the ids of two rows are; None where a row has no id.
+
+        The string "1" differs from the number 1, which is the same in JSON and in Parquet.
+        """
+        if self.batch is None:
+            return [_field_key(self.fields[row].get(name)) for row in rows]
+        if name not in self.batch.schema.names:
+            return [None] * len(rows)
+        return _column_keys(take_rows(self.batch, rows).column(name))
+
     def columns(self, rows: list[int], schema: pa.Schema) -> list[pa.Array]:
         """The input's columns of some rows, in the order of `schema`."""
         if self.batch is None:
@@ -255,6 +266,23 @@ def _field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None
     if field is None or field.value is None:
         return None
     return field.value if isinstance(field.value, str) else field.raw
+
+
+def _field_key(field: JsonValue | None) -> bytes | None:
+    if field is None or field.value is None:
+        return None
+    if isinstance(field.value, str):
+        return b'"' + field.value.encode("utf-8", "surrogatepass")
+    return field.raw.encode("utf-8")
+
+
+def _column_keys(column: pa.Array) -> list[bytes | None]:
+    if is_text_type(column.type):
+        return [None if value is None else b'"' + value for value in text_bytes(column)]
+    try:
+        return text_bytes(column.cast(pa.string()))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested types; bytes that are no text
+        return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
 
 
 def _row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:

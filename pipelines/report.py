@@ -76,6 +76,7 @@ def build_report(output: Storage, manifest: Mapping[str, Any], text_column: str)
         f"<h2>What was kept</h2>{_examples(output, manifest, text_column)}"
         f"<h2>Files</h2>{files_table(manifest)}"
         f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}"
+        f"{_ids(manifest)}"
     )
     return build_page("moos run", body, style=STYLE)
 
@@ -166,6 +167,25 @@ def _examples(output: Storage, manifest: Mapping[str, Any], text_column: str) ->
             f"{document_html(text, spans)}"
         )
     return "".join(parts) or '<p class="soft">No document.</p>'
+
+
+def _ids(manifest: Mapping[str, Any]) -> str:
+    """Ids of several documents, where the run has an id column."""
+    ids = manifest.get("ids")
+    if ids is None:
+        return ""
+    note = (
+        f"{ids['repeated_ids']:,} ids are those of several documents, "
+        f"{ids['documents_with_repeated_ids']:,} in all; "
+        f"{ids['documents_without_id']:,} documents have no id."
+    )
+    rows = "".join(
+        f'<tr><td>{html.escape(example["id"])}</td><td class="n">{example["documents"]:,}</td>'
+        f"<td>{html.escape(example['first'])}</td></tr>"
+        for example in ids["examples"]
+    )
+    head = '<tr><th>id</th><th class="n">documents</th><th>first in</th></tr>'
+    return f'<h2>Ids</h2><p class="soft">{note}</p>' + (f"<table>{head}{rows}</table>" * bool(rows))
 
 
 def files_table(manifest: Mapping[str, Any]) -> str:
