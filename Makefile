@@ -35,7 +35,7 @@ test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layo
 
 test-integrations: $(INSTALLED)  ## run the tests against LangChain, LlamaIndex, datasets, DuckDB, Polars, pandas
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-integrations]'
-	$(BIN)/python -m pytest -q tests/integrations
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/integrations
 
 SOAK ?= --count 45 --seed 1
 soak: $(INSTALLED)  ## strike the real job with seeded faults; an hour or so; SOAK="--count 200 --seed 9"

@@ -9,6 +9,7 @@ from jobs.command import EXIT_USAGE, report_error, suggest
 COMMANDS = {
     "compress": "compress a corpus",
     "verify": "check an output against its own promises, without a model",
+    "status": "tell how far a run is, from its output alone",
     "show": "show what was kept and dropped, in colour",
     "label": "label words by a teacher, to train on",
     "train": "train a compressor",

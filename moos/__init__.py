@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from moos.chunks import Chunk as Chunk
+    from moos.chunks import Chunker as Chunker
     from moos.compressor import Compressor as Compressor
     from moos.document import CompressedDocument as CompressedDocument
     from moos.document import Word as Word
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from moos.rendering import render as render
 
 _EXPORTS = {
+    "Chunk": "moos.chunks",
+    "Chunker": "moos.chunks",
     "Compressor": "moos.compressor",
     "CompressedDocument": "moos.document",
     "Word": "moos.document",

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from moos.chunks import Chunk
 from moos.words import Words
 
 
@@ -59,6 +60,7 @@ class CompressedDocument:
         num_unknown_tokens: Those of them that its vocabulary does not know.
         num_non_latin_chars: Letters of the original in scripts other than Latin.
         word_table: Every word with its scores and the decision, as columns.
+        chunks: What a `Chunker` cut the compressed text into, where one was told to.
     """
 
     text: str
@@ -70,6 +72,7 @@ class CompressedDocument:
     num_unknown_tokens: int
     num_non_latin_chars: int
     word_table: WordTable
+    chunks: tuple[Chunk, ...] = ()
 
     @property
     def rate(self) -> float:

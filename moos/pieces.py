@@ -7,7 +7,7 @@ whether its file is read for it or for a run of splits, so micro-batches and out
 import io
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +37,7 @@ class RawPiece:
         lines: Lines with their ends, for JSONL.
         batch: Rows, for Parquet.
         is_cut: The piece is one line, too long to be read whole; `lines` is its beginning.
+        relative: The file's path below the input's root: columns may stand in it.
     """
 
     position: int
@@ -44,6 +45,7 @@ class RawPiece:
     lines: bytes = b""
     batch: pa.RecordBatch | None = None
     is_cut: bool = False
+    relative: str = ""
 
 
 def read_pieces(
@@ -70,10 +72,13 @@ def read_pieces(
     with open_source(source, first.path, first.file_size, stop=ahead) as opened:
         watched = WatchedFile(opened)
         with name_damage(watched, first.relative):
-            if first.kind == "jsonl":
-                yield from _read_lines(watched, splits)
-            else:
-                yield from _read_rows(watched, splits, text_column)
+            read = (
+                _read_lines(watched, splits)
+                if first.kind == "jsonl"
+                else _read_rows(watched, splits, text_column)
+            )
+            for split, piece in read:
+                yield split, piece and replace(piece, relative=first.relative)
 
 
 def _read_lines(
@@ -214,6 +219,7 @@ def pack_pieces(pieces: Sequence[RawPiece]) -> bytes:
                 piece.lines,
                 None if piece.batch is None else record_to_ipc(piece.batch),
                 piece.is_cut,
+                piece.relative,
             )
             for piece in pieces
         ]
@@ -223,8 +229,8 @@ def pack_pieces(pieces: Sequence[RawPiece]) -> bytes:
 def unpack_pieces(packed: bytes) -> list[RawPiece]:
     """What `pack_pieces` packed, in a process of the same job; never for bytes from elsewhere."""
     return [
-        RawPiece(position, size, lines, None if rows is None else _from_ipc(rows), is_cut)
-        for position, size, lines, rows, is_cut in pickle.loads(packed)
+        RawPiece(position, size, lines, None if rows is None else _from_ipc(rows), is_cut, relative)
+        for position, size, lines, rows, is_cut, relative in pickle.loads(packed)
     ]
 
 

@@ -1,12 +1,13 @@
 """From raw pieces to groups of records: what can be read, and what cannot, with the reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pyarrow as pa
 
 from moos.errors import DataError
 from moos.json_columns import JsonValue, build_columns, parse_record
+from moos.partitions import Partition, agrees, json_values, parse_partition
 from moos.pieces import RawPiece, record_to_ipc
 from moos.schema import RESERVED_COLUMNS
 from moos.source_files import BOM, MAX_LINE_BYTES
@@ -45,6 +46,8 @@ class RecordGroup:
         batch: The rows as they were, for Parquet input.
         bad: The records that cannot be compressed.
         num_bytes: Bytes of the split read for this group, as a measure of progress.
+        partition: Columns that stand in the file's path, with their one value; of a row that holds
+            such a column itself they say the same.
     """
 
     texts: list[str]
@@ -54,6 +57,7 @@ class RecordGroup:
     batch: pa.RecordBatch | None
     bad: list[BadRecord]
     num_bytes: int
+    partition: Partition = field(default_factory=dict)
 
     def reject(self, row: int, reason: str, id_column: str | None) -> BadRecord:
         """The bad record of a row that turned out not to be compressible."""
@@ -67,10 +71,10 @@ class RecordGroup:
     def values(self, name: str) -> list[Any]:
         """One field of each row; None where a row lacks it."""
         if self.batch is None:
-            found = (fields.get(name) for fields in self.fields)
-            return [None if field is None else field.value for field in found]
+            found = (self.all_fields(row).get(name) for row in range(len(self.fields)))
+            return [None if value is None else value.value for value in found]
         if name not in self.batch.schema.names:
-            return [None] * len(self.texts)
+            return [self.partition.get(name)] * len(self.texts)
         return cast("list[Any]", self.batch.column(name).to_pylist())
 
     def id_keys(self, rows: list[int], name: str) -> list[bytes | None]:
@@ -79,21 +83,30 @@ class RecordGroup:
         The string "1" differs from the number 1, which is the same in JSON and in Parquet.
         """
         if self.batch is None:
-            return [_field_key(self.fields[row].get(name)) for row in rows]
+            return [_field_key(self.all_fields(row).get(name)) for row in rows]
         if name not in self.batch.schema.names:
-            return [None] * len(rows)
+            value = self.partition.get(name)
+            key = f'"{value}' if isinstance(value, str) else str(value)
+            return [None if value is None else key.encode("utf-8")] * len(rows)
         return _column_keys(take_rows(self.batch, rows).column(name))
+
+    def all_fields(self, row: int) -> dict[str, JsonValue]:
+        """The fields of a JSON record, behind them those that stand in its file's path only."""
+        own = self.fields[row]
+        if not self.partition:
+            return own
+        return {**own, **json_values({k: v for k, v in self.partition.items() if k not in own})}
 
     def columns(self, rows: list[int], schema: pa.Schema) -> list[pa.Array]:
         """The input's columns of some rows, in the order of `schema`."""
         if self.batch is None:
-            return build_columns([self.fields[row] for row in rows], schema)
+            return build_columns([self.all_fields(row) for row in rows], schema)
         taken = take_rows(self.batch, rows)
         return [
-            taken.column(field.name)
-            if field.name in taken.schema.names
-            else pa.nulls(len(rows), field.type)
-            for field in schema
+            taken.column(column.name)
+            if column.name in taken.schema.names
+            else _constant(self.partition.get(column.name), column.type, len(rows))
+            for column in schema
         ]
 
 
@@ -106,18 +119,20 @@ class RecordParser:
         id_column: Column or key that names a document, or None.
         max_document_chars: Longest text that is compressed.
         reserved: Keys that no JSON record may have: columns of ours are named so.
+        partition_columns: Columns that stand in the files' paths.
     """
 
     text_column: str
     id_column: str | None
     max_document_chars: int
     reserved: frozenset[str] = frozenset(RESERVED_COLUMNS)
+    partition_columns: tuple[str, ...] = ()
 
     def parse(self, piece: RawPiece) -> RecordGroup:
         """The records of a piece, in order."""
+        group = _empty_group(piece.num_bytes, self._partition(piece))
         if piece.batch is not None:
-            return self._parse_batch(piece.batch, piece.position, piece.num_bytes)
-        group = _empty_group(piece.num_bytes)
+            return self._parse_batch(piece.batch, piece.position, group)
         if piece.is_cut:
             reason = (
                 f"line of {piece.num_bytes} bytes is longer than {MAX_LINE_BYTES}; only its first "
@@ -135,11 +150,19 @@ class RecordParser:
             position += len(line) + 1
         return group
 
+    def _partition(self, piece: RawPiece) -> dict[str, str | None]:
+        if not self.partition_columns:
+            return {}
+        found = parse_partition(piece.relative)
+        return {name: found[name] for name in self.partition_columns}
+
     def _add_line(self, group: RecordGroup, position: int, content: bytes) -> None:
         fields: dict[str, JsonValue] = {}
         try:
             fields = parse_record(content.decode("utf-8"))
             text = self._check_fields(fields)
+            for name in fields.keys() & group.partition.keys():
+                _check_partition(name, fields[name].value, group.partition[name])
         except UnicodeDecodeError as error:
             reason = (
                 f"line is not valid UTF-8: {error.reason} at byte {error.start}{_hint(content)}"
@@ -178,15 +201,20 @@ class RecordParser:
         check_text(text)
         return text
 
-    def _parse_batch(self, batch: pa.RecordBatch, first_row: int, num_bytes: int) -> RecordGroup:
-        group = _empty_group(num_bytes)
+    def _parse_batch(
+        self, batch: pa.RecordBatch, first_row: int, group: RecordGroup
+    ) -> RecordGroup:
         good = []
+        doubled = set(batch.schema.names) & group.partition.keys()
         decodes = _decodes(batch)
         for row, content in enumerate(text_bytes(batch.column(self.text_column))):
             try:
                 text = self._check_text(None if content is None else content.decode("utf-8"))
                 if not decodes:
                     _check_row(batch.slice(row, 1))
+                for name in doubled:
+                    value = _read_value(name, batch.column(name)[row])
+                    _check_partition(name, value, group.partition[name])
             except UnicodeDecodeError as error:
                 reason = f"text is not valid UTF-8: {error.reason} at byte {error.start}"
             except DataError as error:
@@ -200,7 +228,7 @@ class RecordParser:
             id_ = _row_id(one, self.id_column)
             group.bad.append(BadRecord(first_row + row, reason, record_to_ipc(one), "arrow", id_))
         kept = take_rows(batch, good)
-        return RecordGroup(group.texts, group.positions, [], [], kept, group.bad, num_bytes)
+        return replace(group, batch=kept)
 
 
 def take_rows(batch: pa.RecordBatch, rows: list[int]) -> pa.RecordBatch:
@@ -257,23 +285,45 @@ def _check_row(one: pa.RecordBatch) -> None:
             continue  # A date that Python lacks is sound in Arrow.
 
 
-def _empty_group(num_bytes: int) -> RecordGroup:
-    return RecordGroup([], [], [], [], None, [], num_bytes)
+def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
+    """A column of one value; of nulls it may be of any type, where Arrow's `repeat` lacks some."""
+    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value).cast(kind), count)
+
+
+def _read_value(name: str, scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:  # not UTF-8; a date before the year 1
+        raise DataError(
+            f"{name!r} cannot be compared with the file's directory: {error}"
+        ) from error
+
+
+def _check_partition(name: str, value: Any, partition: str | None) -> None:
+    if not agrees(value, partition):
+        raise DataError(
+            f"{name!r} is {value!r}, but the file's directory says {partition!r} "
+            "(input.partitioning)"
+        )
+
+
+def _empty_group(num_bytes: int, partition: Partition) -> RecordGroup:
+    return RecordGroup([], [], [], [], None, [], num_bytes, partition)
 
 
 def _field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None:
-    field = None if id_column is None else fields.get(id_column)
-    if field is None or field.value is None:
+    found = None if id_column is None else fields.get(id_column)
+    if found is None or found.value is None:
         return None
-    return field.value if isinstance(field.value, str) else field.raw
+    return found.value if isinstance(found.value, str) else found.raw
 
 
-def _field_key(field: JsonValue | None) -> bytes | None:
-    if field is None or field.value is None:
+def _field_key(found: JsonValue | None) -> bytes | None:
+    if found is None or found.value is None:
         return None
-    if isinstance(field.value, str):
-        return b'"' + field.value.encode("utf-8", "surrogatepass")
-    return field.raw.encode("utf-8")
+    if isinstance(found.value, str):
+        return b'"' + found.value.encode("utf-8", "surrogatepass")
+    return found.raw.encode("utf-8")
 
 
 def _column_keys(column: pa.Array) -> list[bytes | None]:

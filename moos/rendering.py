@@ -149,6 +149,21 @@ def render(text: str, spans: Sequence[tuple[int, int]]) -> str:
     return "".join(parts)
 
 
+def locate_spans(text: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Where each span begins in `render(text, spans)`, in code points, shape (number of spans,).
+
+    Args:
+        text: The original text.
+        spans: As `render` takes them.
+    """
+    bounds = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    lengths = bounds[:, 1] - bounds[:, 0]
+    if len(bounds) > 1:
+        separators = _choose_separators(classify(text), bounds[:-1, 1], bounds[1:, 0])
+        lengths[:-1] += separators > 0
+    return bounds_of(lengths)[:-1]
+
+
 def _choose_separators(
     classes: NDArray[np.uint32], gap_starts: NDArray[np.int64], gap_ends: NDArray[np.int64]
 ) -> NDArray[np.uint32]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from moos.chunks import Chunk
 from moos.document import CompressedDocument, WordTable
 from moos.errors import ConfigError
 
@@ -13,6 +14,19 @@ Annotations = Literal["kept", "all", "none"]
 
 EXTRA_JSON = "extra_json"
 SPANS_TYPE = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+CHUNKS = "chunks"
+CHUNKS_TYPE = pa.list_(
+    pa.struct(
+        [
+            ("index", pa.int32()),
+            ("text", pa.string()),
+            ("start", pa.int32()),
+            ("end", pa.int32()),
+            ("num_tokens", pa.int32()),
+            ("kept_spans", SPANS_TYPE),
+        ]
+    )
+)
 _WORD_FIELDS = [
     ("start", pa.int32()),
     ("end", pa.int32()),
@@ -33,7 +47,12 @@ RESERVED_COLUMNS = (
 )
 
 
-def annotation_schema(annotations: Annotations) -> pa.Schema:
+def reserved_columns(*, chunks: bool) -> frozenset[str]:
+    """Names that no input column may have, of a run that writes chunks or none."""
+    return frozenset([*RESERVED_COLUMNS, *([CHUNKS] if chunks else [])])
+
+
+def annotation_schema(annotations: Annotations, *, chunks: bool = False) -> pa.Schema:
     """The columns that moos adds to every row, in order."""
     fields = [
         ("compressed_text", pa.string()),
@@ -45,6 +64,8 @@ def annotation_schema(annotations: Annotations) -> pa.Schema:
     ]
     if annotations != "none":
         fields.append(("kept_words", pa.list_(pa.struct(word_fields(annotations)))))
+    if chunks:
+        fields.append((CHUNKS, CHUNKS_TYPE))
     return pa.schema(fields)
 
 
@@ -53,14 +74,16 @@ def word_fields(annotations: Annotations) -> list[tuple[str, pa.DataType]]:
     return [*_WORD_FIELDS, ("kept", pa.bool_())] if annotations == "all" else _WORD_FIELDS
 
 
-def output_schema(input_schema: pa.Schema, annotations: Annotations) -> pa.Schema:
+def output_schema(
+    input_schema: pa.Schema, annotations: Annotations, *, chunks: bool = False
+) -> pa.Schema:
     """The schema of every row of a run: the input's columns, then ours.
 
     Raises:
         ConfigError: An input column is named like one of ours, or twice.
     """
-    check_columns(input_schema.names)
-    return pa.schema([*input_schema, *annotation_schema(annotations)])
+    check_columns(input_schema.names, reserved_columns(chunks=chunks))
+    return pa.schema([*input_schema, *annotation_schema(annotations, chunks=chunks)])
 
 
 def check_columns(names: Sequence[str], reserved: Collection[str] = RESERVED_COLUMNS) -> None:
@@ -84,9 +107,15 @@ def check_columns(names: Sequence[str], reserved: Collection[str] = RESERVED_COL
 
 
 def annotation_columns(
-    documents: Sequence[CompressedDocument], annotations: Annotations
+    documents: Sequence[CompressedDocument], annotations: Annotations, *, chunks: bool = False
 ) -> list[pa.Array]:
-    """The added columns of a batch of documents, in the order of `annotation_schema`."""
+    """The added columns of a batch of documents, in the order of `annotation_schema`.
+
+    Args:
+        documents: The documents; where `chunks` is set, they were cut.
+        annotations: Words that are listed.
+        chunks: The chunks are among the columns.
+    """
     spans = [np.array(d.spans, dtype=np.int32).reshape(-1, 2) for d in documents]
     flat = np.concatenate(spans) if spans else np.zeros((0, 2), dtype=np.int32)
     columns = [
@@ -104,7 +133,24 @@ def annotation_columns(
     ]
     if annotations != "none":
         columns.append(_word_column([d.word_table for d in documents], annotations))
+    if chunks:
+        columns.append(pa.array([chunk_rows(d.chunks) for d in documents], CHUNKS_TYPE))
     return columns
+
+
+def chunk_rows(chunks: Sequence[Chunk]) -> list[dict[str, Any]]:
+    """The entries of the column `chunks` of one document."""
+    return [
+        {
+            "index": chunk.index,
+            "text": chunk.text,
+            "start": chunk.start,
+            "end": chunk.end,
+            "num_tokens": chunk.num_tokens,
+            "kept_spans": [{"start": start, "end": end} for start, end in chunk.spans],
+        }
+        for chunk in chunks
+    ]
 
 
 def _word_column(tables: Sequence[WordTable], annotations: Annotations) -> pa.Array:
@@ -136,11 +182,12 @@ def _list_array(lengths: Sequence[int], values: pa.Array) -> pa.ListArray:
 
 
 def annotation_rows(
-    documents: Sequence[CompressedDocument], annotations: Annotations
+    documents: Sequence[CompressedDocument], annotations: Annotations, *, chunks: bool = False
 ) -> list[dict[str, Any]]:
     """The added columns as one plain mapping per document, for JSONL."""
     table = pa.Table.from_arrays(
-        annotation_columns(documents, annotations), schema=annotation_schema(annotations)
+        annotation_columns(documents, annotations, chunks=chunks),
+        schema=annotation_schema(annotations, chunks=chunks),
     )
     rows: list[dict[str, Any]] = table.to_pylist()
     for row, document in zip(rows, documents, strict=True):

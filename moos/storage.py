@@ -172,7 +172,8 @@ def list_sources(
         key: The config key that the paths stand under, for messages.
 
     Raises:
-        ConfigError: A path names nothing, or two files have the same relative path.
+        ConfigError: A path names nothing, two files have the same relative path, or the name of one
+            is not valid UTF-8.
     """
     found: dict[str, SourceFile] = {}
     for path in paths:
@@ -184,6 +185,7 @@ def list_sources(
             if excluded is not None and f"{name}/".startswith(f"{excluded}/"):
                 continue
             relative = posixpath.relpath(name, root)
+            _check_name(relative, key)
             source = SourceFile(name, relative, int(info["size"]), _etag(info))
             if found.setdefault(relative, source).path != name:
                 raise ConfigError(
@@ -191,6 +193,17 @@ def list_sources(
                     "roots; give one of them at a time"
                 )
     return [found[relative] for relative in sorted(found)]
+
+
+def _check_name(relative: str, key: str) -> None:
+    """Refuse a name that no plan, manifest or row could hold."""
+    try:
+        relative.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{key}: the name of the file {relative!r} is not valid UTF-8; rename it, or leave it "
+            "out by a glob"
+        ) from error
 
 
 def describe_file(storage: Storage, path: str) -> tuple[int, str]:

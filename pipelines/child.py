@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -37,6 +37,7 @@ class ChildProcess:
     A job adds a method for each of its stages, which hands its items to `call`.
 
     Attributes:
+        tell: Called when the child says that its work goes on.
         num_scored: Documents given to the model.
         num_ended: Children that ended over what they were given.
         numerics: What the scores depend on besides the plan.
@@ -49,6 +50,7 @@ class ChildProcess:
         self._to_child: Connection | None = None
         self._from_child: Connection | None = None
         self._limit = 0
+        self.tell: Callable[[], None] = lambda: None
         self.num_scored = 0
         self.num_ended = 0
         self.numerics: dict[str, Any] = {}
@@ -137,6 +139,7 @@ class ChildProcess:
                     if kind != "beat":
                         return kind, value
                     last = time.monotonic()
+                    self.tell()
             except (EOFError, OSError) as error:
                 raise self._ended(stage) from error
             if time.monotonic() - last > timeout_s:

@@ -28,11 +28,16 @@ class ParquetRows:
 
     extension = "parquet"
 
-    def __init__(self, input_schema: pa.Schema, annotations: Annotations) -> None:
+    def __init__(
+        self, input_schema: pa.Schema, annotations: Annotations, *, chunks: bool = False
+    ) -> None:
         self._input_schema = input_schema
         self._annotations: Annotations = annotations
+        self._chunks = chunks
         self._schema = output_schema(
-            pa.schema([field for field in input_schema if field.name != EXTRA_JSON]), annotations
+            pa.schema([field for field in input_schema if field.name != EXTRA_JSON]),
+            annotations,
+            chunks=chunks,
         )
         if EXTRA_JSON in input_schema.names:
             self._schema = pa.schema([*input_schema, *list(self._schema)[len(input_schema) - 1 :]])
@@ -46,7 +51,7 @@ class ParquetRows:
     ) -> pa.Table:
         """Rows of a group with their documents, for `append`."""
         columns = group.columns(rows, self._input_schema)
-        columns.extend(annotation_columns(documents, self._annotations))
+        columns.extend(annotation_columns(documents, self._annotations, chunks=self._chunks))
         return pa.Table.from_arrays(columns, schema=self._schema)
 
     def append(self, encoded: pa.Table, num_chars: int) -> None:
@@ -82,8 +87,11 @@ class JsonlRows:
 
     extension = "jsonl.zst"
 
-    def __init__(self, input_schema: pa.Schema, annotations: Annotations) -> None:
+    def __init__(
+        self, input_schema: pa.Schema, annotations: Annotations, *, chunks: bool = False
+    ) -> None:
         self._annotations: Annotations = annotations
+        self._chunks = chunks
         self._sink = pa.BufferOutputStream()
         self._stream = pa.CompressedOutputStream(self._sink, "zstd")
 
@@ -91,7 +99,7 @@ class JsonlRows:
         self, group: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
     ) -> list[bytes]:
         """Rows of a group with their documents, for `append`."""
-        added = annotation_rows(documents, self._annotations)
+        added = annotation_rows(documents, self._annotations, chunks=self._chunks)
         return [
             append_keys(line, annotation)
             for line, annotation in zip(json_lines(group, rows), added, strict=True)
@@ -118,16 +126,28 @@ class JsonlRows:
 
 def json_lines(group: RecordGroup, rows: list[int]) -> list[bytes]:
     """Rows of a group as JSON objects: in their own characters where they were JSON."""
-    if group.batch is None:
+    if group.batch is not None:
+        return [
+            json.dumps(
+                # The row's own keys first, and its own value where the path says the same.
+                {**row, **group.partition, **row},
+                ensure_ascii=False,
+                default=_plain_value,
+            ).encode()
+            for row in take_rows(group.batch, rows).to_pylist()
+        ]
+    if not group.partition:
         return [group.lines[row] for row in rows]
-    return [
-        json.dumps(row, ensure_ascii=False, default=_plain_value).encode()
-        for row in take_rows(group.batch, rows).to_pylist()
-    ]
+    lines = []
+    for row in rows:
+        added = {k: v for k, v in group.partition.items() if k not in group.fields[row]}
+        line = group.lines[row]
+        lines.append(append_keys(line, added).rstrip(b"\n") if added else line)
+    return lines
 
 
 def append_keys(line: bytes, keys: Mapping[str, Any]) -> bytes:
-    """One line: a JSON object with keys added behind its own, which stay as they were."""
+    """One line: a JSON object with keys, one at least, behind its own, which stay as they were."""
     body = line.rstrip()[:-1].rstrip()
     comma = b"" if body == b"{" else b", "
     return body + comma + json.dumps(keys, ensure_ascii=False).encode()[1:] + b"\n"

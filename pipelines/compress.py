@@ -16,7 +16,7 @@ from moos.checkpoint import Checkpoint, Scoring, read_checkpoint, resolve_scorin
 from moos.compressor import check_threshold
 from moos.corpus import CorpusThreshold, ScoreHistogram, find_threshold, merge_histograms
 from moos.errors import ConfigError, ModelError, MoosError
-from moos.schema import EXTRA_JSON, output_schema
+from moos.schema import EXTRA_JSON, output_schema, reserved_columns
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
@@ -79,7 +79,8 @@ def prepare_compress(config: CompressConfig) -> PreparedCompress:
     state = RunState(output, sign_run(config, checkpoint, scoring))
     check_places(config.input, output)
     state.check_owner()
-    plan = plan_run(config, state.read_schema(), state.read_plan())
+    reserved = reserved_columns(chunks=config.output.chunks.tokens is not None)
+    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved)
     _check_columns(config, plan.input_schema)
     return PreparedCompress(
         config=config,
@@ -94,7 +95,11 @@ def prepare_compress(config: CompressConfig) -> PreparedCompress:
 
 def _check_columns(config: CompressConfig, schema: pa.Schema) -> None:
     names = [name for name in schema.names if name != EXTRA_JSON]
-    output_schema(pa.schema([schema.field(name) for name in names]), config.output.annotations)
+    output_schema(
+        pa.schema([schema.field(name) for name in names]),
+        config.output.annotations,
+        chunks=config.output.chunks.tokens is not None,
+    )
     id_column = config.input.id_column
     if id_column is not None and id_column not in names:
         raise ConfigError(

@@ -29,6 +29,11 @@ def sign_run(config: CompressConfig, checkpoint: Checkpoint, scoring: Scoring) -
         "output.annotations": config.output.annotations,
         "preserve_index": checkpoint.preserve_index,
     }
+    if config.input.partitioning != "auto":
+        signature["input.partitioning"] = config.input.partitioning
+    if config.output.chunks.tokens is not None:  # else as it was before there were chunks
+        signature["output.chunks.tokens"] = config.output.chunks.tokens
+        signature["output.chunks.overlap"] = config.output.chunks.overlap
     for name in ("alpha", "outlier_statistics", "outlier_reduction", "word_score", "phrases"):
         signature[f"scoring.{name}"] = getattr(scoring, name)
     for name in ("max_length", "context_tokens"):

@@ -11,7 +11,7 @@ from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
 from moos.pieces import RawPiece
 from moos.preparation import PreparedText
-from moos.schema import RESERVED_COLUMNS
+from moos.schema import reserved_columns
 from moos.score_table import StoredScores, StoredText, read_scores
 from moos.scored_text import ProtectedText, ScoredText
 from moos.source_files import DamagedFileError
@@ -80,7 +80,9 @@ class CompressWorker(SplitWorker):
             MoosError: It is not the one the run was planned with.
         """
         schema = pa.ipc.read_schema(pa.BufferReader(spec.input_schema))
-        parts = load_parts(spec, frozenset(RESERVED_COLUMNS))
+        parts = load_parts(
+            spec, reserved_columns(chunks=spec.config.output.chunks.tokens is not None)
+        )
         return cls(spec=spec, schema=schema, in_driver=in_driver, **parts)
 
     def prepare(self, split: InputSplit, pieces: Iterable[RawPiece] | None = None) -> bytes:
@@ -189,7 +191,7 @@ class CompressWorker(SplitWorker):
             return ScoreSink(split, numerics)
         output = self.spec.config.output
         rows_class = ParquetRows if output.format == "parquet" else JsonlRows
-        rows = rows_class(self.schema, output.annotations)
+        rows = rows_class(self.schema, output.annotations, chunks=output.chunks.tokens is not None)
         id_column = self.parser.id_column
         if self.spec.task == "retry":
             done = self.state.read_done_record(split)

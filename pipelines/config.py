@@ -11,6 +11,10 @@ _SECRET_OPTIONS = {"key", "username"}
 """Beside what `moos.redaction.is_secret_name` tells: names that are harmless elsewhere."""
 
 
+AUTO_STALL_S = 1800.0
+"""Silence that nodes which are on their way, and models which load, explain."""
+
+
 class StorageConfig(ConfigModel):
     """A place on any fsspec filesystem."""
 
@@ -58,6 +62,11 @@ class InputConfig(StorageConfig):
     id_column: str | None = None
     """Column or key that names a document, for quarantine records and `moos show`."""
 
+    partitioning: Literal["auto", "hive", "none"] = "auto"
+    """Columns that stand in the path, as in `lang=en/part-0.parquet`, become columns of every row,
+    as strings. `auto`: where the directories below `path` (below the fixed part of a glob) are
+    named so; `hive`: they must be; `none`: the path says nothing."""
+
     split_bytes: Annotated[ByteSize, Field(ge=1024)] = ByteSize(8 << 20)
     """Text per input split, the unit of work and of resume. Smaller loses less when a run is
     killed; larger has less overhead."""
@@ -78,6 +87,27 @@ class RunOutputConfig(StorageConfig):
     """Directory or fsspec URL that belongs to this run alone; run again on it to resume."""
 
 
+class ChunksConfig(ConfigModel):
+    """Chunks of the compressed text for a vector store, as a column `chunks` of each row."""
+
+    tokens: Annotated[int, Field(ge=16)] | None = None
+    """Most tokens of a chunk, counted like the budget's; null writes no such column. Cuts fall
+    behind a blank line, sentence or line where one is near; a longer word is a chunk alone."""
+
+    overlap: Annotated[int, Field(ge=0)] = 0
+    """Most tokens of a chunk's end that the next one begins with; at most half of `tokens`."""
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> "ChunksConfig":
+        if self.overlap and self.tokens is None:
+            raise ValueError(f"overlap={self.overlap} has no effect without tokens; set tokens")
+        if self.tokens is not None and self.overlap > self.tokens // 2:
+            raise ValueError(
+                f"overlap={self.overlap} is more than half of tokens={self.tokens}; lower it"
+            )
+        return self
+
+
 class OutputConfig(RunOutputConfig):
     """What to write, and where."""
 
@@ -86,6 +116,9 @@ class OutputConfig(RunOutputConfig):
 
     annotations: Literal["kept", "all", "none"] = "kept"
     """Words listed in `kept_words`: the kept ones, all with a `kept` flag, or no such column."""
+
+    chunks: ChunksConfig = ChunksConfig()
+    """Chunks for a vector store, each with its spans in the original."""
 
 
 class ReplicaRange(ConfigModel):
@@ -174,8 +207,30 @@ class JobConfig(ConfigModel):
     document_limits: DocumentLimits = DocumentLimits()
     """When a document is given up."""
 
+    stall_timeout_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
+    """Seconds without progress of any split after which the run says on what it waited and ends
+    with exit code 1; the same command resumes. `auto`: 1800, or twice `document_limits.timeout_s`
+    if that is longer; null: never, it only warns."""
+
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
+
+    @property
+    def stall_limit_s(self) -> float | None:
+        """Seconds without progress after which the run gives up; None is never."""
+        if self.stall_timeout_s == "auto":
+            return max(AUTO_STALL_S, 2 * self.document_limits.timeout_s)
+        return self.stall_timeout_s
+
+    @model_validator(mode="after")
+    def _waits_for_documents(self) -> "JobConfig":
+        limit, longest = self.stall_timeout_s, self.document_limits.timeout_s
+        if isinstance(limit, float) and limit <= longest:
+            raise ValueError(
+                f"stall_timeout_s={limit:g} must exceed document_limits.timeout_s={longest:g}, for "
+                "which one document may rightly hold everything up"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pool_has_effect(self) -> "JobConfig":

@@ -25,26 +25,26 @@ Each line is an object with `time` (UTC, ISO 8601), `event` and `run`, and, depe
 * `split_done`: `split`, `path`, `start`, `stop`, `pass_name`, `final`, `replica`, `seconds`,
   `counts` by name
 * `quarantined`: `split`, `path`, `records`, `by_reason`
-* `progress`: `pass_name`; of this pass `splits_done`, `documents`, `quarantined`, counts and rate
-  of the unit; `share` of all planned bytes; `eta_s` or null
+* `progress`: `pass_name`; of this pass `splits_done`, `documents`, `quarantined`, `bytes`,
+  counts and rate of the unit; `share` of all planned bytes; `eta_s` or null
 * `waiting`: `seconds` without progress, `gives_up_after_s`, `waits_for` (lines for people)
 * `stalled` (*): the same; the run gave up
 * `finished` (*): the summary that the job prints, `exit_code` in it
 * `failed` (*), `interrupted` (*): `error`, `exit_code`
 
-Paths are those of the input, relative to its root. Secrets are masked (`pipelines.redaction`).
+Paths are those of the input, relative to its root. Secrets are masked (`moos.redaction`).
 """
 
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from moos.redaction import redact
 from moos.storage import TEMPORARY, Storage
-from pipelines.redaction import find_secrets, redact
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,6 @@ class EventLog:
         self.run = run
         self._output = output
         self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self._secrets = find_secrets()
         self._part = 0
         self._lines: list[bytes] = []
         self._milestones: list[bytes] = []
@@ -97,8 +96,7 @@ class EventLog:
     def note(self, event: str, **details: Any) -> None:
         """Note that something happened."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        details = redact(details, self._secrets)
-        entry = {"time": now, "event": event, "run": self.run, **details}
+        entry = {"time": now, "event": event, "run": self.run, **_redact(details)}
         line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             self._lines.append(line)
@@ -137,8 +135,7 @@ class EventLog:
         try:
             call()
         except Exception as error:  # noqa: BLE001  stores raise what they like; no run fails for it
-            reason = redact(str(error), self._secrets)
-            logger.warning("%s: %s: %s", self._output.url, what, reason)
+            logger.warning("%s: %s: %s", self._output.url, what, redact(str(error)))
 
     def _flush(self) -> None:
         """Write what is new; what could not be written stays for the next time."""
@@ -180,6 +177,15 @@ class EventLog:
                 self._output.remove(f"{DIRECTORY}/{name}")
 
 
+def _redact(value: Any) -> Any:
+    """A JSON value without the secrets that can be told in its strings."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _redact(item) for key, item in value.items()}
+    return [_redact(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def read_history(output: Storage) -> list[Event]:
     """The milestones of every run on an output, oldest first; none where there was no run."""
     try:
@@ -188,11 +194,17 @@ def read_history(output: Storage) -> list[Event]:
         return []
 
 
-def read_latest_run(output: Storage) -> list[Event]:
-    """All events of the latest run that left any, oldest first."""
+def read_run(output: Storage, run: str | None = None) -> list[Event]:
+    """All events of a run, oldest first: of the latest that left any, where none is named."""
     names = sorted(name for name in output.list(DIRECTORY) if name.endswith(".jsonl"))
-    latest = [name for name in names if name.rpartition("-")[0] == names[-1].rpartition("-")[0]]
-    return [event for name in latest for event in parse_events(output.get(f"{DIRECTORY}/{name}"))]
+    if run is None and names:
+        run = _run_of(names[-1])
+    wanted = [name for name in names if _run_of(name) == run]
+    return [event for name in wanted for event in parse_events(output.get(f"{DIRECTORY}/{name}"))]
+
+
+def _run_of(name: str) -> str:
+    return name.split("-")[1] if name.count("-") == 2 else ""
 
 
 def parse_events(data: bytes) -> Iterator[Event]:

@@ -100,6 +100,8 @@ def sign_label(config: LabelConfig) -> dict[str, Any]:
     """
     signature: dict[str, Any] = {"contract_version": CONTRACT_VERSION, "job": "label"}
     left_out = {"storage_options", "retries", "dataset", "path"}
+    if config.input.partitioning == "auto":  # as it was before there was such a key
+        left_out.add("partitioning")
     parts = {
         "input": config.input.model_dump(mode="json", exclude=left_out),
         "filters": config.filters.model_dump(mode="json"),

@@ -191,7 +191,7 @@ class Lease:
 
     def _wait_until_free(self) -> None:
         first = self._read()
-        if first is None or _is_over(first):
+        if first is None or is_over(first):
             return
         logger.info(
             "%s may be in use by %s; watching for up to %g s", self._place, first, first.expires_s
@@ -200,7 +200,7 @@ class Lease:
         while time.monotonic() < deadline:
             time.sleep(self.heartbeat_s / 5)
             found = self._read()
-            if found is None or _is_over(found):
+            if found is None or is_over(found):
                 return
             if (found.owner, found.beat) != (first.owner, first.beat):
                 raise LeaseHeldError(self._describe_holder(found))
@@ -240,19 +240,7 @@ class Lease:
             self._write()
 
     def _read(self) -> LeaseRecord | None:
-        """The lease as it stands; None if it is missing, or unreadable and not just half written.
-
-        Where writes are not atomic, a second look finds whole what the first found half written.
-        """
-        for pause_s in (0.0, SETTLE_S):
-            time.sleep(pause_s)
-            try:
-                return _RECORD.validate_json(self._output.get(LEASE))
-            except FileNotFoundError:
-                return None
-            except ValidationError:
-                continue
-        return None
+        return read_lease(self._output)
 
     def _write(self, *, released: bool = False) -> None:
         self._beat += 1
@@ -286,6 +274,22 @@ class Lease:
         )
 
 
+def read_lease(output: Storage) -> LeaseRecord | None:
+    """The lease as it stands; None if it is missing, or unreadable and not just half written.
+
+    Where writes are not atomic, a second look finds whole what the first found half written.
+    """
+    for pause_s in (0.0, SETTLE_S):
+        time.sleep(pause_s)
+        try:
+            return _RECORD.validate_json(output.get(LEASE))
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            continue
+    return None
+
+
 def identify_process() -> Process:
     """This process."""
     pid = os.getpid()
@@ -296,7 +300,7 @@ def identify_process() -> Process:
         return Process(pid)
 
 
-def _is_over(record: LeaseRecord) -> bool:
+def is_over(record: LeaseRecord) -> bool:
     """True if its holder released it, or is a process of this machine that is surely gone."""
     if record.released:
         return True

@@ -8,6 +8,7 @@ from moos.splits import InputSplit
 from pipelines.events import EventLog
 from pipelines.job_spec import JobSpec
 from pipelines.progress import ProgressReport
+from pipelines.stall import StallGuard
 
 PROGRESS_EVERY_S = 30.0
 """Seconds between events that tell how far a run is."""
@@ -22,6 +23,7 @@ class PassMonitor:
         splits: Sequence[InputSplit],
         progress: ProgressReport,
         events: EventLog,
+        guard: StallGuard,
     ) -> None:
         """Follow a pass.
 
@@ -30,12 +32,14 @@ class PassMonitor:
             splits: Those to work.
             progress: Shows how far it is.
             events: The run's log.
+            guard: Gives up where nothing goes on.
         """
         self._pass_name = spec.pass_name
         self._is_final = spec.is_final
         self._splits = {split.id: split for split in splits}
         self._progress = progress
         self._events = events
+        self._guard = guard
         self._fetch: Callable[[], None] = lambda: None
         self._noted_at = time.monotonic()
         progress.poll_with(self._poll)
@@ -49,10 +53,12 @@ class PassMonitor:
 
     def __call__(self, split_id: str, counts: dict[str, int]) -> None:
         """Take a split's counts so far."""
+        self._guard.count(split_id, counts)
         self._progress.update(split_id, counts)
 
     def note(self, kind: str, **details: Any) -> None:
         """Take a notice (see `pipelines.notices`)."""
+        self._guard.note(kind, details)
         if kind == "replica_started":
             restarted = details.pop("restarted")
             self._events.note("replica_restarted" if restarted else "replica_started", **details)
@@ -64,6 +70,7 @@ class PassMonitor:
         replica, seconds = record.pop("replica"), record.pop("seconds")
         split, counts = self._splits[record["split"]], record["counts"]
         place = {"split": split.id, "path": split.relative}
+        self._guard.finish(split.id)
         self._progress.finish_split(split.id, counts, split.size)
         if counts["quarantined"] and self._is_final:
             by_reason = record["quarantined_by_reason"]

@@ -7,12 +7,13 @@ from typing import Any
 from moos.splits import InputSplit
 from pipelines.config import JobConfig
 from pipelines.events import EventLog
-from pipelines.executors import connect_ray, work_locally, work_on_ray
+from pipelines.executors import connect_ray, describe_cluster, work_locally, work_on_ray
 from pipelines.job_spec import JobSpec
 from pipelines.lease import Lease
 from pipelines.monitor import PassMonitor
 from pipelines.progress import ProgressReport
 from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
+from pipelines.stall import StallGuard
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +61,21 @@ def run_pass(
         lease: Checked at every record.
         events: The run's log.
         unit: What documents are counted in.
+
+    Raises:
+        StalledError: No split made progress for `stall_timeout_s`.
+        MoosError: Work failed.
     """
     sizes = {split.id: split.size for split in planned}
     done = sum(sizes.values()) - sum(split.size for split in todo)
     progress = ProgressReport(sum(sizes.values()), done, unit=unit)
-    monitor = PassMonitor(spec, todo, progress, events)
+    guard = StallGuard(todo, spec.job.stall_limit_s, events)
+    monitor = PassMonitor(spec, todo, progress, events, guard)
     worked: dict[str, dict[str, Any]] = {}
     num_scored = 0
-    with progress:
+    with guard, progress:
+        if spec.job.executor == "ray" and spec.needs_model:
+            guard.look_with(lambda: describe_cluster(resources, guard.num_replicas))
         records = (
             work_locally(todo, spec, monitor)
             if spec.job.executor == "local"

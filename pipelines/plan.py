@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
 from moos.parquet_files import open_parquet
+from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
 from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
@@ -24,6 +25,7 @@ from moos.source_files import WatchedFile, decompress, measure_content
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
 from pipelines.config import InputConfig, JobConfig
+from pipelines.partition_plan import check_doubled, settle_partition_columns
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ def plan_run(
         raise ConfigError(
             f"input.path holds both JSONL and Parquet ({shown}); name one kind with a glob"
         )
+    names = settle_partition_columns(settings, sources, fixed_schema, reserved)
     sizes = _measure_compressed(place, sources, earlier)
     splits: list[InputSplit] = []
     schemas: list[tuple[str, pa.Schema]] = []
@@ -96,6 +99,9 @@ def plan_run(
         schema = _merge_schemas(schemas, settings, fixed_schema, reserved)
     else:
         schema = _sample_schema(place, splits, settings, fixed_schema, reserved)
+    if fixed_schema is None:
+        check_doubled(schemas, names)
+        schema = mark_partition_columns(schema, names)
     return Plan(splits, len(sources), schema)
 
 

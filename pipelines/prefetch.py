@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LEAVE_S = 5.0
+"""Longest wait for the thread where its items are no longer wanted: a read may hang for good."""
+
 
 def prefetch(source: Iterator[T], depth: int) -> Iterator[T]:
     """The items of `source`, read ahead by a thread that holds at most `depth` of them."""
@@ -43,4 +46,4 @@ def prefetch(source: Iterator[T], depth: int) -> Iterator[T]:
             yield value
     finally:
         stop.set()
-        thread.join()
+        thread.join(LEAVE_S)

@@ -16,6 +16,7 @@ from pipelines.lease import Lease, LeaseLostError
 from pipelines.plan import Plan
 from pipelines.reasons import add_kinds
 from pipelines.run_state import SUCCESS, RunState
+from pipelines.stall import StalledError
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ def noted(
             events.leave_history()
             events.note("failed", error=str(error), exit_code=1)
             raise
+        except StalledError:
+            raise  # its guard has noted it
         except KeyboardInterrupt:
             events.note("interrupted", error="interrupted by a signal", exit_code=1)
             raise

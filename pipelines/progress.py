@@ -83,6 +83,7 @@ class ProgressReport:
         return {
             "splits_done": finished,
             **total,
+            "bytes": worked,
             "share": round(min(1.0, (self._done + worked) / self._planned), 6),
             f"{self._unit}_per_s": round(total[self._unit] / max(elapsed, 1e-9), 1),
             "eta_s": round(left * elapsed / worked, 1) if worked else None,

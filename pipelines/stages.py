@@ -1,9 +1,10 @@
 """The stages that need no storage: text in, decision out. What a document can make fail is here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from moos.chunks import Chunker
 from moos.compressor import Compressor
 from moos.document import CompressedDocument
 from moos.errors import DataError, MoosError
@@ -58,6 +59,7 @@ class TextStages:
         preparer: Tokenises; None in a process that need not.
         compressor: Holds the model; None in a process that does not score.
         on_progress: Called as work goes on, and before each document that may take seconds.
+        chunker: Cuts compressed texts; None where no chunks are written.
         num_scored: Documents given to the model so far.
     """
 
@@ -65,6 +67,7 @@ class TextStages:
     preparer: TextPreparer | None
     compressor: Compressor | None
     on_progress: Callable[[], None]
+    chunker: Chunker | None = None
     num_scored: int = 0
 
     def __post_init__(self) -> None:
@@ -85,7 +88,7 @@ class TextStages:
     def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
         """Select and render."""
         self.on_progress()
-        return compress_scored(texts, self.selector)
+        return self._cut(texts, compress_scored(texts, self.selector))
 
     def protect(self, texts: Sequence[ScoredText]) -> Sequence[ProtectedText | DataError]:
         """Find the protected words."""
@@ -101,7 +104,24 @@ class TextStages:
                 "stored scores do not fit the words of their text; the input changed, or another "
                 "version of moos scored it: compress into another output.path"
             )
-        return compress_protected(restored, self.selector)
+        return self._cut(texts, compress_protected(restored, self.selector))
+
+    def _cut(
+        self,
+        texts: Sequence[ScoredText | StoredText],
+        documents: Sequence[CompressedDocument | DataError],
+    ) -> Sequence[CompressedDocument | DataError]:
+        """The documents with their chunks, where these are written."""
+        if self.chunker is None:
+            return documents
+        cut: list[CompressedDocument | DataError] = []
+        for source, document in zip(texts, documents, strict=True):
+            self.on_progress()
+            if isinstance(document, CompressedDocument):
+                chunks = self.chunker.cut(source.text, document.spans)
+                document = replace(document, chunks=tuple(chunks))
+            cut.append(document)
+        return cut
 
     def probe(self) -> None:
         """Do what this process does to a harmless text; raises where that fails."""

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from moos.chunks import Chunker
 from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold, score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
 from moos.rendering import merge_kept_words, render, words_in_spans
-from moos.schema import annotation_schema
+from moos.schema import CHUNKS, annotation_schema, chunk_rows
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.storage import Storage
@@ -32,12 +33,18 @@ class RowChecker:
         self._tokenizer = _read_tokenizer(output, TOKENIZER)
         self._text_column = signature["input.text_column"]
         self._annotations = signature["output.annotations"]
-        self.columns = [self._text_column, *annotation_schema(self._annotations).names]
+        max_tokens = signature.get("output.chunks.tokens")
+        added = annotation_schema(self._annotations, chunks=max_tokens is not None)
+        self.columns = [self._text_column, *added.names]
         prefix = "selection."
         settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
         reader = None
         if settings.pop("budget_tokenizer") is not None:
             reader = _read_tokenizer(output, BUDGET_TOKENIZER)
+        self._chunker = None
+        if max_tokens is not None:
+            overlap = signature["output.chunks.overlap"]
+            self._chunker = Chunker(reader or self._tokenizer, max_tokens, overlap)
         corpus = manifest.get("corpus_threshold")
         self._selector = Selector(
             SelectionConfig.model_validate(settings),
@@ -73,6 +80,8 @@ class RowChecker:
         yield from self._check_counts(found)
         yield from self._check_annotations(found)
         yield from self._check_decision(found)
+        if self._chunker is not None:
+            yield from _check_chunks(row, text, self._chunker)
 
     def _check_counts(self, found: "_Row") -> Iterator[str]:
         row, text, words, keep = found.row, found.text, found.words, found.keep
@@ -168,3 +177,19 @@ class _Row:
 
 def _read_tokenizer(output: Storage, name: str) -> TextTokenizer:
     return TextTokenizer(output.get(name).decode("utf-8"))
+
+
+def _check_chunks(row: Mapping[str, Any], text: str, chunker: Chunker) -> Iterator[str]:
+    """Each chunk is slices of the original within its limit; all are as the chunker cuts them."""
+    for chunk in row[CHUNKS]:
+        spans = [(span["start"], span["end"]) for span in chunk["kept_spans"]]
+        try:
+            rendered = render(text, spans)
+        except DataError as error:
+            yield f"chunk {chunk['index']}: {error}"
+            return
+        if rendered != chunk["text"]:
+            yield f"text of chunk {chunk['index']} is not render(text, its kept_spans)"
+    spans = [(span["start"], span["end"]) for span in row["kept_spans"]]
+    if chunk_rows(chunker.cut(text, spans)) != row[CHUNKS]:
+        yield f"chunks are not those of at most {chunker.max_tokens} tokens that the row gives"

@@ -6,9 +6,10 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
+from moos.partitions import partition_columns
 from moos.pieces import RunReader
 from moos.records import RecordParser
-from moos.schema import RESERVED_COLUMNS
+from moos.schema import reserved_columns
 from moos.splits import InputSplit
 from moos.storage import Storage, describe_file
 from pipelines.commit import append_keys, json_lines
@@ -32,13 +33,16 @@ class SourceChecker:
         settings = yaml.safe_load(output.get(CONFIG))["input"]
         paths = signature["input.path"]
         self._source = Storage(paths[0], settings["storage_options"])
+        self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))
         self._parser = RecordParser(
             signature["input.text_column"],
             signature["input.id_column"],
             signature["input.max_document_chars"],
-            frozenset() if text_only else frozenset(RESERVED_COLUMNS),
+            frozenset()
+            if text_only
+            else reserved_columns(chunks="output.chunks.tokens" in signature),
+            partition_columns(self._schema),
         )
-        self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))
         if text_only:
             self._schema = pa.schema([self._schema.field(self._parser.text_column)])
         self._names = ["text"] if text_only else self._schema.names

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from moos.errors import MoosError
+from moos.partitions import partition_columns
 from moos.pieces import RawPiece, RunReader
 from moos.records import RecordParser
 from moos.source_files import DamagedFileError
@@ -20,7 +23,7 @@ from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback
 from pipelines.groups import Group
 from pipelines.job_spec import JobSpec
-from pipelines.notices import NoticeCallback, ignore_notice, name_process
+from pipelines.notices import NoticeCallback, Throttle, ignore_notice, name_process
 from pipelines.prefetch import prefetch
 from pipelines.run_state import RunState, describe_source
 from pipelines.sinks import Sink
@@ -126,6 +129,7 @@ class SplitWorker(ABC):
             self.state, f"{split.id}-{self.spec.pass_name}-{stage}", describe_source(split)
         )
         about = {"split": split.id, "replica": name_process()}
+        self.watchdog.tell = Throttle(lambda: self.notice("alive"))
         self.notice("split_began", stage=stage, **about)
         try:
             with attempt(record, self.spec.driver, in_driver=self.in_driver) as suspect:
@@ -148,6 +152,7 @@ class SplitWorker(ABC):
             "%s is worked in a process of its own: one that worked it before ended", split.id
         )
         child = self._child or self._make_child()
+        child.tell = self.watchdog.tell
         before = child.num_scored
         try:
             yield child
@@ -238,7 +243,11 @@ def load_parts(spec: JobSpec, reserved: frozenset[str]) -> dict[str, Any]:
         "output": output,
         "state": RunState(output, spec.signature),
         "parser": RecordParser(
-            settings.text_column, settings.id_column, settings.max_document_chars, reserved
+            settings.text_column,
+            settings.id_column,
+            settings.max_document_chars,
+            reserved,
+            partition_columns(pa.ipc.read_schema(pa.BufferReader(spec.input_schema))),
         ),
         "stages": stages,
         "numerics": numerics,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from moos.checkpoint import read_checkpoint, resolve_scoring
+from moos.chunks import Chunker
 from moos.compressor import Compressor
 from moos.corpus import CorpusThreshold
 from moos.errors import MoosError
@@ -16,7 +17,7 @@ from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from pipelines.config import CompressConfig
 from pipelines.job_spec import JobSpec
-from pipelines.run_state import BUDGET_TOKENIZER
+from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER
 from pipelines.stages import TextStages
 
 if TYPE_CHECKING:
@@ -119,8 +120,13 @@ def load_stages(
     output = Storage(
         config.output.path, config.output.storage_options, retries=config.output.retries
     )
-    selector = Selector(config.selection, reader_tokenizer(config, output), corpus=spec.corpus)
-    return TextStages(selector, preparer, compressor, on_progress), numerics
+    reader = reader_tokenizer(config, output)
+    selector = Selector(config.selection, reader, corpus=spec.corpus)
+    chunker = None
+    if config.output.chunks.tokens is not None:
+        counter = reader or TextTokenizer(output.get(TOKENIZER).decode("utf-8"))
+        chunker = Chunker(counter, config.output.chunks.tokens, config.output.chunks.overlap)
+    return TextStages(selector, preparer, compressor, on_progress, chunker), numerics
 
 
 def _check_checkpoint(sha256: str, spec: WorkSpec) -> None:

@@ -46,14 +46,14 @@ def move_clock(trial: Trial, stack: ExitStack) -> None:
         trial.end(job, 0)
         return
     trial.machine.break_now(trial.injection.machine, job.process.pid)
-    trial.note(job, str(trial.injection.machine))
-    if trial.rng.random() < 0.5:
-        trial.end(job, 0)
-        return
-    rival = trial.start()
-    trial.note(job, "second run begun")
+    rival = trial.start() if trial.rng.random() < 0.5 else None
+    beside = ", beside a second run" if rival else ""
+    trial.note(job, f"{trial.injection.machine}{beside}")
     trial.end(job, 0)
-    trial.end(rival, 0, 1)
+    if not trial.machine.struck():
+        trial.outcome.struck = ""  # nobody looked at the clock any more
+    if rival is not None:
+        trial.end(rival, 0, 1)
 
 
 def break_disk(trial: Trial, stack: ExitStack) -> None:

@@ -8,6 +8,7 @@ that waits for it, and passes on how it ended.
 python -m tests.faults.nursery FD
 """
 
+import gc
 import importlib
 import json
 import os
@@ -24,8 +25,12 @@ from typing import IO, Any
 from tests.faults.machine import PATCHED
 
 ROOT = Path(__file__).parents[2]
-IMPORTED = ("openvino", "s3fs", "jobs.cli", "pipelines.compress", "pipelines.compress_worker")
-"""What a local run imports, and nothing that it does not: its own imports would find it."""
+IMPORTED = (
+    *("openvino", "pandas", "s3fs"),
+    *("jobs.command", "pipelines.compress", "pipelines.compress_worker", "pipelines.verify"),
+    "moos.engines.openvino_cpu",
+)
+"""What a local run or `moos verify` imports; pandas is pyarrow's doing."""
 
 MOST_BYTES = 1 << 20
 MACHINE = "MOOS_TEST_MACHINE"
@@ -173,5 +178,11 @@ def _break_machine() -> None:
 if __name__ == "__main__":
     for module in IMPORTED:
         importlib.import_module(module)
+    # Tables of all characters, which a process makes when it first needs them.
+    sys.modules["moos.characters"].classify("")
+    sys.modules["moos.listed_words"]._letter_table()
+    # A collection in a fork would touch, and so copy, every page: a second of a run's three.
+    gc.collect()
+    gc.freeze()
     if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         _run(wanted)

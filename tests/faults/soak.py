@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes: list[Outcome] = []
     with Workplace(directory, _make_checkpoint(directory), options.set) as workplace:
         for kind, seed in _schedule(options.kinds, options.seed, options.count):
-            if (kind, str(seed), " ".join(options.set)) in known:
+            injection = choose_injection(kind, seed)
+            is_known = (kind, str(seed), " ".join(options.set)) in known
+            if is_known or options.only not in (None, injection.executor):
                 continue
-            outcome = run_trial(choose_injection(kind, seed), workplace)
+            outcome = run_trial(injection, workplace)
             outcomes.append(outcome)
             _say(_describe(outcome))
             if outcome.broken:
@@ -98,6 +100,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=KINDS,
         choices=KINDS + POISON_KINDS + TRAIN_KINDS,
         metavar="KIND",
+    )
+    parser.add_argument(
+        "--only", choices=("local", "ray"), help="leave out injections of the other executor"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="for every run"

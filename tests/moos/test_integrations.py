@@ -9,6 +9,8 @@ BLOCKED = """
 import sys
 sys.modules[{package!r}] = None  # as if it were not installed
 from moos.integrations import {name}
+if {name!r} == "MoosBatchCompressor":  # which needs the package for this alone
+    MoosBatchCompressor().features({{}})
 """
 
 
@@ -17,6 +19,7 @@ from moos.integrations import {name}
     [
         ("langchain_core", "MoosDocumentCompressor", "pip install 'moos[langchain]'"),
         ("llama_index", "MoosNodePostprocessor", "pip install 'moos[llama-index]'"),
+        ("datasets", "MoosBatchCompressor", "pip install datasets"),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(package, name, install):

@@ -10,10 +10,9 @@ import pytest
 from moos.errors import MoosError
 from moos.storage import Storage
 from pipelines import events as events_module
-from pipelines.events import EventLog, parse_events, read_history, read_latest_run
+from pipelines.events import EventLog, parse_events, read_history, read_run
 from pipelines.lease import Lease, LeaseLostError
 from pipelines.reasons import OTHER, REASON_KINDS, kind_of_reason
-from pipelines.redaction import find_secrets, redact
 from pipelines.work import SplitWorker
 
 
@@ -38,7 +37,7 @@ def test_a_run_tells_what_it_did_from_the_lease_to_the_exit_code(
     summary = compress(
         write_jsonl("docs.jsonl", records), output, "input.split_bytes=4KiB", "max_quarantined=1"
     )
-    log = read_latest_run(Storage(str(output)))
+    log = read_run(Storage(str(output)))
     assert names(log)[:4] == ["lease_taken", "planned", "started", "pass_began"]
     assert names(log)[-1] == "finished"
     assert {event["run"] for event in log} == {
@@ -70,7 +69,7 @@ def test_a_second_run_says_what_it_found_done(compress, write_jsonl, documents, 
     output = tmp_path / "other"
     write_jsonl("in/c.jsonl", documents(2))
     compress(tmp_path / "in", output)
-    resumed = one(read_latest_run(Storage(str(output))), "resumed")
+    resumed = one(read_run(Storage(str(output))), "resumed")
     assert (resumed["splits"], resumed["splits_done"], resumed["splits_to_do"]) == (3, 2, 1)
     assert resumed["totals"]["documents"] == 8
     assert resumed["quarantined_by_reason"] == {"text_missing": 1}
@@ -95,7 +94,7 @@ def test_a_run_that_ends_early_says_how(
     monkeypatch.setattr(SplitWorker, "_check_source", fail)
     with pytest.raises(type(error)):
         compress(write_jsonl("docs.jsonl", documents(3)), tmp_path / "out")
-    log = read_latest_run(Storage(str(tmp_path / "out")))
+    log = read_run(Storage(str(tmp_path / "out")))
     assert (log[-1]["event"], log[-1]["error"], log[-1]["exit_code"]) == (event, told, 1)
     assert ("split_failed" in names(log)) == (event == "failed")
     assert names(read_history(Storage(str(tmp_path / "out")))) == ["started", event]
@@ -112,7 +111,7 @@ def test_who_lost_the_lease_leaves_the_history_to_the_other_run(
         compress(write_jsonl("docs.jsonl", documents(3)), tmp_path / "out")
     output = Storage(str(tmp_path / "out"))
     assert names(read_history(output)) == ["started"]
-    assert read_latest_run(output)[-1]["event"] == "failed"
+    assert read_run(output)[-1]["event"] == "failed"
 
 
 def test_a_long_log_goes_on_in_parts_and_is_read_as_one(tmp_path, monkeypatch):
@@ -126,7 +125,7 @@ def test_a_long_log_goes_on_in_parts_and_is_read_as_one(tmp_path, monkeypatch):
     files = log_files(tmp_path)
     assert len(files) > 1
     # What grows is bounded: a part is closed by the write that fills it.
-    found = read_latest_run(Storage(str(tmp_path)))
+    found = read_run(Storage(str(tmp_path)))
     assert [event["number"] for event in found] == list(range(100))
 
 
@@ -148,7 +147,7 @@ def test_a_store_that_fails_costs_no_event_and_no_run(tmp_path, monkeypatch, cap
         log.note("started")
         assert failed.wait(30)
         log.note("finished")
-    assert names(read_latest_run(storage)) == ["started", "finished"]
+    assert names(read_run(storage)) == ["started", "finished"]
     assert names(read_history(storage)) == ["started", "finished"]
     assert "events were not written: no space left, says s3://***@bucket" in caplog.text
 
@@ -179,35 +178,6 @@ def test_no_secret_gets_into_a_log(tmp_path, monkeypatch):
     assert "denied: ***" in text
     assert "Bearer ***" in text
     assert "wJalr" not in text + (tmp_path / "_run/events" / log_files(tmp_path)[0]).read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("s3://me:pw@bucket/docs?x=1", "s3://***@bucket/docs?x=1"),
-        ("https://h/p?X-Amz-Signature=abc&X-Amz-Date=1", "https://h/p?X-Amz-Signature=***&X-Amz-Date=1"),
-        ("https://h/p?sv=1&sig=a%2Fb&se=2", "https://h/p?sv=1&sig=***&se=2"),
-        ("key AKIAIOSFODNN7EXAMPLE is unknown", "key *** is unknown"),
-        ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
-        # What only looks a little like one stays.
-        ("mail me@example.org about token 5 of docs/key.jsonl", None),
-        ("basic idea: the key 'text' is null", None),
-    ],
-)  # fmt: skip
-def test_what_looks_like_a_secret_is_masked(text, kept):
-    assert redact(text, ()) == (text if kept is None else kept)
-
-
-def test_secrets_are_looked_for_in_the_environment_by_name():
-    environment = {
-        "OPENAI_API_KEY": "sk-0123456789",
-        "DB_PASSWORD": "short",
-        "TOKENIZERS_PARALLELISM": "something-long",
-        "GOOGLE_APPLICATION_CREDENTIALS_FILE": "/home/me/key.json",
-        "HOME": "/home/somebody",
-        "HF_TOKEN": "hf_0123456789012",
-    }
-    assert find_secrets(environment) == ("hf_0123456789012", "sk-0123456789")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,14 @@ def test_a_row_says_which_words_a_pair_kept_and_where_it_is_from(write_jsonl, pa
     assert summary["words"] == sum(len(row["words"]) for row in rows)
 
 
+def test_a_domain_may_stand_in_the_path(write_jsonl, pairs, tmp_path):
+    for domain in ("even", "odd"):
+        lines = [{k: v for k, v in p.items() if k != "domain"} for p in pairs(4)]
+        write_jsonl(f"in/domain={domain}/part-0.jsonl", lines)
+    label(tmp_path / "in", tmp_path / "out", *PAIRS, "input.domain_column=domain")
+    assert [row["domain"] for row in rows_of(tmp_path / "out")] == ["even"] * 4 + ["odd"] * 4
+
+
 def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pairs, tmp_path):
     bad = [
         {"id": "empty", "text": "Some words.", "compressed": " "},

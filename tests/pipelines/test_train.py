@@ -25,9 +25,10 @@ from moos.training_data import prepare_data
 from moos.training_state import load_state
 from pipelines.train import check_output, name_run
 from pipelines.train_config import TrainConfig
+from tests.faults.job import Patience
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 150
+DEADLINE_S = 100
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,13 @@ def start(settings, environment, tmp_path_factory):
 
 
 def finish(process):
-    out, _ = process.communicate(timeout=DEADLINE_S)
+    patience = Patience(DEADLINE_S)
+    while True:
+        try:
+            out, _ = process.communicate(timeout=1)
+            break
+        except subprocess.TimeoutExpired:
+            assert not patience.is_over, process.log.read_text()[-3000:]
     assert process.returncode == 0, process.log.read_text()[-3000:]
     return json.loads(out)
 
@@ -134,10 +141,10 @@ def snapshot(bucket, name):
 
 
 def wait_until(process, happened):
-    deadline = time.monotonic() + DEADLINE_S
+    patience = Patience(DEADLINE_S)
     while not happened():
         assert process.poll() is None, process.log.read_text()[-3000:]
-        assert time.monotonic() < deadline, process.log.read_text()[-3000:]
+        assert not patience.is_over, process.log.read_text()[-3000:]
         time.sleep(0.2)
 
 

@@ -44,6 +44,7 @@ def good_outputs(tmp_path_factory, tiny_checkpoint):
             f"checkpoint={tiny_checkpoint}",
             "executor=local",
             "input.split_bytes=1KiB",
+            "output.chunks={tokens: 16, overlap: 4}",
             "pool.cpus_per_replica=1",
             "max_quarantined=1",
         ]
@@ -121,6 +122,18 @@ def test_a_good_output_verifies(output):
 def test_rows_written_again_unchanged_still_verify(output):
     output.write_rows(output.rows())
     assert output.broken() == []
+
+
+def test_a_chunk_that_is_not_of_its_document(output):
+    chunks = output.rows()[0]["chunks"]
+    chunks[0]["text"] = chunks[0]["text"].upper()
+    output.change(0, chunks=chunks)
+    output.breach(f"{output.data} row 0", "text of chunk 0 is not render(text, its kept_spans)")
+
+
+def test_a_chunk_that_is_missing(output):
+    output.change(0, chunks=output.rows()[0]["chunks"][1:])
+    output.breach(f"{output.data} row 0", "chunks are not those of at most 16 tokens")
 
 
 def test_an_altered_compressed_text(output):

@@ -55,7 +55,11 @@ def _note(what):
 
 def _offset_s():
     fault = _read_fault()
-    return fault["offset_s"] if fault and fault["deed"] == "clock" else 0.0
+    if fault is None or fault["deed"] != "clock":
+        return 0.0
+    if not _num_struck():
+        _note("the time was asked for")
+    return fault["offset_s"]
 
 
 def _move_clock():
