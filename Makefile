@@ -10,7 +10,7 @@ export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export TOKENIZERS_PARALLELISM := true
 
-.PHONY: demo test test-slow test-integrations soak fuzz lint config-reference clean
+.PHONY: demo test test-slow test-integrations soak fuzz audit lint config-reference clean
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ FUZZ_SECONDS ?= 720
 fuzz: $(INSTALLED)  ## attack the reader, word cutter, selection, renderer and configs; an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --table tests/fuzz/RESULTS.md $(FUZZ)
+
+audit: $(INSTALLED)  ## ask for known weaknesses of what is installed; needs a network
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
+	$(BIN)/python -m tests.audit
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .

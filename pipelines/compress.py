@@ -24,7 +24,7 @@ from moos.storage import Storage
 from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
 from pipelines.document_ids import count_ids
-from pipelines.events import EventLog
+from pipelines.events import EventLog, read_timings
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
@@ -160,7 +160,14 @@ def _run_leased(
             records = [done[split.id] for split in run.plan.splits]
             sums["ids"] = count_ids(run.output, records, config.input.id_column)
         manifest = build_manifest(state, run.plan.splits, done, sums)
-        write_report(run.output, manifest, config.input.text_column)
+        timings = read_timings(run.output, events)
+        write_report(
+            run.output,
+            manifest,
+            done,
+            config=config,
+            timings=timings.slowest({split.id for split in run.plan.splits}),
+        )
         finish_run(state, manifest, lease.confirm)
         summary = summarise(
             config,

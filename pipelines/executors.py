@@ -5,8 +5,10 @@ Both end in `SplitWorker`; they differ in who calls it.
 
 import json
 import logging
+import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +99,7 @@ def connect_ray() -> list[Node]:
     import ray
 
     if not ray.is_initialized():
+        _paint_for_terminals_only()
         on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(log_to_driver=True, logging_level=_ray_level(), include_dashboard=False)
         # Ray puts its own handler there, which leaves without a word about resuming.
@@ -115,8 +118,19 @@ def connect_ray() -> list[Node]:
 
 
 def _ray_level() -> int:
-    """What Ray may say of itself: warnings, and all where moos tells its own details, too."""
-    return logging.INFO if logger.isEnabledFor(logging.DEBUG) else logging.WARNING
+    """What Ray may say of itself: all where moos tells details, errors alone where it is quiet.
+
+    Some of its warnings come with every run, such as that moos shows progress in Ray's stead.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        return logging.INFO
+    return logging.WARNING if logger.isEnabledFor(logging.INFO) else logging.ERROR
+
+
+def _paint_for_terminals_only() -> None:
+    """Ray colours the lines of its processes, in files too, unless it is told not to."""
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
 
 def describe_cluster(resources: Resources, num_loaded: int) -> list[str]:

@@ -10,6 +10,7 @@ One row is one block is one call: a split, or the splits of a file that one task
 import json
 import pickle
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -167,11 +168,15 @@ def _load_in_actor(spec: JobSpec, report: Report) -> SplitWorker:
     began = time.monotonic()
     worker = spec.load_worker()
     worker.notice = report.note
+    with warnings.catch_warnings():
+        # Ray asks for the actor's id by a way that it has deprecated itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
     report.note(
         "replica_started",
         replica=name_process(),
         seconds=round(time.monotonic() - began, 3),
-        restarted=ray.get_runtime_context().was_current_actor_reconstructed,
+        restarted=restarted,
     )
     return worker
 

@@ -26,7 +26,7 @@ from moos.training_data import TrainingData, prepare_data
 from moos.training_output import finish_checkpoint, hash_base, hash_labels
 from pipelines.executors import connect_ray
 from pipelines.lease import Lease
-from pipelines.report import REPORT
+from pipelines.report_parts import REPORT
 from pipelines.train_config import TrainConfig
 from pipelines.train_progress import BoardDisplay, ProgressBoard
 from pipelines.train_report import CURVES, METRICS, write_train_report

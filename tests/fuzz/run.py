@@ -126,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if unknown := set(options.targets) - set(TARGETS):
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
-    commit, num_findings = _commit(), 0
+    num_findings = 0
     for name in options.targets:
-        began = time.monotonic()
+        began, commit = time.monotonic(), _commit()
         executions, covered, findings = fuzz(name, seconds=options.seconds, seed=options.seed)
         num_findings += len(findings)
         shown = ", ".join(f"`{path.name}`" for path in findings) or "none"

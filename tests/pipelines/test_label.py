@@ -466,13 +466,16 @@ def test_columns_named_like_those_of_a_compressed_corpus_are_welcome(write_parqu
 
 
 def test_the_report_shows_domains_and_escapes_what_it_quotes(write_jsonl, pairs, tmp_path):
-    script = {"text": "<script>alert(1)</script> went on", "compressed": "went", "domain": "<b>"}
+    hostile = "</script><img src=x onerror=alert(1)> <script>alert(1)</script> went on"
+    script = {"text": hostile, "compressed": "went", "domain": f"<b>{hostile}"}
     source = write_jsonl("pairs.jsonl", [*pairs(5), script])
     label(source, tmp_path / "out", *PAIRS, "input.domain_column=domain")
     page = (tmp_path / "out" / "report.html").read_text()
     for shown in ("<td>even</td>", "<td>odd</td>", "&lt;b&gt;", "documents by keep rate"):
         assert shown in page
-    assert "<script>" not in page
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "script-src 'none'" in page
     assert "label: " in page
 
 
