@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -39,10 +39,22 @@ class DamagedFileError(DataError):
 
 
 class WatchedFile(io.RawIOBase):
-    """A file that remembers whether reading it failed, to tell a bad disk from a bad file."""
+    """A file that remembers whether reading it failed, to tell a bad disk from a bad file.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Attributes:
+        failed: A call raised.
+    """
+
+    def __init__(self, file: BinaryIO, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Wrap a file.
+
+        Args:
+            file: The file.
+            on_progress: Called whenever the file has answered: to get to the end of a large
+                compressed one takes many minutes.
+        """
         self._file = file
+        self._on_progress = on_progress
         self.failed = False
 
     def readable(self) -> bool:
@@ -73,10 +85,12 @@ class WatchedFile(io.RawIOBase):
 
     def _guarded(self, call: Any) -> Any:
         try:
-            return call()
+            answer = call()
         except BaseException:
             self.failed = True
             raise
+        self._on_progress()
+        return answer
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
-from pipelines.events import EventLog
+from pipelines.events import EventLog, read_timings
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
@@ -155,7 +155,14 @@ def _run_leased(
         corpus = None if config.selection.corpus_rate is None else state.read_threshold()
         done = {**run.done, **worked}
         manifest = build_manifest(state, run.plan.splits, done, sum_documents(done, corpus))
-        write_report(run.output, manifest, config.input.text_column)
+        timings = read_timings(run.output, events)
+        write_report(
+            run.output,
+            manifest,
+            done,
+            config=config,
+            timings=timings.slowest({split.id for split in run.plan.splits}),
+        )
         finish_run(state, manifest, lease.confirm)
         summary = summarise(
             config,

@@ -242,6 +242,13 @@ class JobConfig(ConfigModel):
         return self
 
 
+class ReportConfig(ConfigModel):
+    """What `report.html` tells; changing it is no other run."""
+
+    price_per_million_tokens: Annotated[float, Field(ge=0)] | None = None
+    """What a million tokens cost a reader, in dollars: the report then says what is saved."""
+
+
 class CompressConfig(JobConfig):
     """The main job: read documents, compress them, write them with what was kept."""
 
@@ -267,6 +274,9 @@ class CompressConfig(JobConfig):
     stages: Literal["fused", "split"] = "fused"
     """`fused`: a replica reads, compresses and writes. `split`: tasks on CPU nodes read and
     tokenise, replicas only score, tasks on CPU nodes select and write. The output is the same."""
+
+    report: ReportConfig = ReportConfig()
+    """The page that a person looks at."""
 
     @model_validator(mode="after")
     def _stages_have_effect(self) -> "CompressConfig":

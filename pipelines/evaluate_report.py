@@ -22,7 +22,7 @@ from pipelines.evaluate_sections import (
 )
 from pipelines.evaluate_tables import method_table, task_table, to_html
 from pipelines.html_page import build_page
-from pipelines.report import REPORT, STYLE
+from pipelines.report_parts import REPORT, STYLE
 
 MARKDOWN = "report.md"
 MAX_OPEN_TASKS = 6

@@ -32,6 +32,9 @@ Each line is an object with `time` (UTC, ISO 8601), `event` and `run`, and, depe
 * `finished` (*): the summary that the job prints, `exit_code` in it
 * `failed` (*), `interrupted` (*): `error`, `exit_code`
 
+`moos train` notes `started` with `name`, that of what it trains; `progress` with `step`,
+`num_steps`, `loss`, `tokens_per_second`, `eta_s`; and the ends.
+
 Paths are those of the input, relative to its root. Secrets are masked (`moos.redaction`).
 """
 
@@ -45,6 +48,7 @@ from typing import Any
 
 from moos.redaction import redact
 from moos.storage import TEMPORARY, Storage
+from pipelines.split_timings import SplitTimings
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,7 @@ class EventLog:
             run: Its id.
         """
         self.run = run
+        self.timings = SplitTimings()
         self._output = output
         self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self._part = 0
@@ -100,6 +105,7 @@ class EventLog:
         line = json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             self._lines.append(line)
+            self.timings.add(entry)
             if event in MILESTONES and self._keeps_history:
                 self._milestones.append(line)
         if event in AT_ONCE:
@@ -184,6 +190,17 @@ def _redact(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _redact(item) for key, item in value.items()}
     return [_redact(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_timings(output: Storage, log: EventLog) -> SplitTimings:
+    """How long splits took in the runs whose events are there, the one of `log` the latest."""
+    timings = SplitTimings()
+    for name in sorted(output.list(DIRECTORY)):
+        if name.endswith(".jsonl") and log.run not in name:
+            for event in parse_events(output.get(f"{DIRECTORY}/{name}")):
+                timings.add(event)
+    timings.update(log.timings)
+    return timings
 
 
 def read_history(output: Storage) -> list[Event]:

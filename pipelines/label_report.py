@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from moos.storage import Storage
 from pipelines.html_page import build_page
-from pipelines.report import REPORT, STYLE, files_table, histogram, quarantine_table
+from pipelines.report_parts import REPORT, STYLE, histogram
+from pipelines.report_tables import files_table, quarantine_table
 
 EXAMPLES = 8
 EXAMPLE_WORDS = 220

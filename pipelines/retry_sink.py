@@ -12,6 +12,7 @@ from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.counts import SplitCounts, count_documents
+from pipelines.document_digest import DocumentDigest
 from pipelines.groups import Group
 from pipelines.sinks import RATE_BINS, RowSink
 
@@ -36,10 +37,14 @@ class RetrySink(RowSink):
         self.positions = {int(json.loads(line)["position"]) for line in lines}
         self.counts = SplitCounts(**{**done["counts"], "quarantined": 0})
         self._rates = np.array(done["rate_histogram"], dtype=np.int64)
+        before = DocumentDigest.from_json(done["digest"])
+        self._old_places = before.most, before.least
+        self._digest = DocumentDigest(before.kept, before.dropped)
         self._old: Any = None
         if done["data"] is not None:
             self._old = rows.decode(output.get(done["data"]["name"]))
         self._taken = 0
+        self._written = 0
 
     def add(self, group: Group[CompressedDocument]) -> None:
         """Take a group whose rows are the records tried again."""
@@ -52,6 +57,9 @@ class RetrySink(RowSink):
             if row in new or position not in self.positions
         ]
         num_chars = sum(len(records.texts[row]) for row in present)
+        self._digest.add(
+            group.items, [self._written + at for at, row in enumerate(present) if row in new]
+        )
         for is_new, run in groupby(present, key=lambda row: row in new):
             rows = list(run)
             old_or_new = (
@@ -61,6 +69,7 @@ class RetrySink(RowSink):
             )
             # Row groups end where they would in a first run: behind a group, not within it.
             self._rows.append(old_or_new, num_chars if rows[-1] == present[-1] else 0)
+            self._written += len(rows)
         self._set_apart(group.bad)
         self._rates += np.histogram([d.rate for d in group.items], RATE_BINS, (0.0, 1.0))[0]
         counts = count_documents(records, group.rows, group.items, len(group.bad))
@@ -73,5 +82,15 @@ class RetrySink(RowSink):
                 f"{self._split.id} holds fewer rows than its source has records; compress into "
                 "another output.path"
             )
+        shift = self._written - self._taken
+        moved = [
+            [
+                place._replace(row=place.row + shift)
+                for place in places
+                if self._taken <= place.row < self._taken + count
+            ]
+            for places in self._old_places
+        ]
+        self._digest.add_places(*moved)
         self._taken += count
         return self._rows.cut(self._old, self._taken - count, count)

@@ -15,6 +15,7 @@ from moos.config import SelectionConfig
 from moos.corpus import CorpusThreshold
 from moos.errors import ConfigError
 from moos.rendering import words_in_spans
+from moos.schema import annotation_schema
 from moos.selector import Selector
 from moos.show.document_view import (
     DocumentView,
@@ -108,6 +109,19 @@ class ShownOutput:
             raise no_such_position(self.storage.url, choice.position, self._num_documents)
         return [found]
 
+    def find_row(self, split: int, row: int) -> Found:
+        """A document by its split's place in the manifest and its row in that split's file.
+
+        Raises:
+            StopIteration: There is no such row.
+        """
+        entries = self.manifest["splits"]
+        before = sum(entry["documents"] for entry in entries[:split])
+        name = entries[split]["data"]["name"]
+        rows = self._read(name, self.storage.get(name))
+        found = next(one for place, one in enumerate(rows) if place == row)
+        return self._found(entries[split], before + row, found)
+
     @property
     def _num_documents(self) -> int:
         return sum(entry["documents"] for entry in self.manifest["splits"])
@@ -120,11 +134,24 @@ class ShownOutput:
             if position + count > first and entry["data"] is not None:
                 skipped = max(0, first - position)
                 name = entry["data"]["name"]
-                rows = iterate_rows(name, self.storage.get(name))
+                rows = self._read(name, self.storage.get(name))
                 for place, row in enumerate(rows):
                     if place >= skipped:
                         yield self._found(entry, position + place, row)
             position += count
+
+    def _read(self, name: str, data: bytes) -> Iterator[dict[str, Any]]:
+        """The rows of a data file, as far as they are shown.
+
+        Other columns may hold what Python does not: a date before the year 1.
+        """
+        if self.is_labelled or not name.endswith(".parquet"):
+            return iterate_rows(name, data)
+        signature = self.manifest["signature"]
+        ours = annotation_schema(signature["output.annotations"]).names
+        shown = {signature["input.text_column"], self._id_column or "id", *ours}
+        present = pq.read_schema(pa.BufferReader(data)).names
+        return iterate_rows(name, data, [column for column in present if column in shown])
 
     def _found(self, entry: Mapping[str, Any], position: int, row: Mapping[str, Any]) -> Found:
         text = row["text" if self.is_labelled else self.manifest["signature"]["input.text_column"]]
@@ -149,7 +176,7 @@ class ShownOutput:
                 own = [str(id_) for id_ in self._read_ids(name, data, column)]
                 if wanted in own:
                     place = own.index(wanted)
-                    row = next(r for i, r in enumerate(iterate_rows(name, data)) if i == place)
+                    row = next(r for i, r in enumerate(self._read(name, data)) if i == place)
                     return self._found(entry, position + place, row)
                 ids.extend(own[: MAX_IDS - len(ids)])
             position += entry["documents"]

@@ -7,7 +7,7 @@ from typing import Any
 from moos.show.document_view import DocumentView
 from moos.show.page_data import page_data
 from pipelines.html_page import build_page, json_block
-from pipelines.report import STYLE
+from pipelines.report_parts import STYLE
 
 WORD_VIEW = ("selection.js", "pane.js", "show.js")
 """The scripts of the word view, in the order in which they need each other."""

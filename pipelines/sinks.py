@@ -17,6 +17,7 @@ from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
 from pipelines.counts import SplitCounts, count_documents, count_scored
+from pipelines.document_digest import DocumentDigest
 from pipelines.groups import Group
 from pipelines.reasons import add_kinds, count_kinds
 from pipelines.run_state import SCORES, describe_source
@@ -64,6 +65,7 @@ class RowSink:
         self._rates = np.zeros(RATE_BINS, dtype=np.int64)
         self._quarantine: list[bytes] = []
         self._by_reason: dict[str, int] = {}
+        self._digest = DocumentDigest()
 
     def add(self, group: Group[CompressedDocument]) -> None:
         """Take a group; rows that cannot be encoded are set apart with the reason."""
@@ -73,6 +75,8 @@ class RowSink:
             bad.extend(unfit)
         self._set_apart(bad)
         self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
+        first = self.counts.documents
+        self._digest.add(documents, range(first, first + len(documents)))
         self.counts.add(count_documents(group.records, rows, documents, len(bad)))
 
     def _set_apart(self, bad: Sequence[BadRecord]) -> None:
@@ -113,6 +117,7 @@ class RowSink:
         self._quarantine, self._by_reason = [], {}
         self._set_apart([bad])
         self._rates[:] = 0
+        self._digest = DocumentDigest()
 
     def commit(self, output: Storage) -> dict[str, Any]:
         """Write the objects; the done record, not written yet."""
@@ -123,6 +128,7 @@ class RowSink:
             "counts": asdict(self.counts),
             "quarantined_by_reason": self._by_reason,
             "rate_histogram": self._rates.tolist(),
+            "digest": self._digest.to_json(),
             "numerics": self._numerics,
             "data": None,
             "quarantine": None,

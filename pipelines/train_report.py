@@ -10,7 +10,7 @@ from typing import Any
 
 from moos.storage import Storage
 from pipelines.html_page import build_page
-from pipelines.report import REPORT, STYLE
+from pipelines.report_parts import REPORT, STYLE
 from pipelines.train_events import Rows, write_events
 
 logger = logging.getLogger(__name__)

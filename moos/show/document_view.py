@@ -215,6 +215,33 @@ def reselect(view: DocumentView, selector: Selector, *, notes: Sequence[str] = (
     )
 
 
+def head_of(view: DocumentView, max_chars: int) -> DocumentView:
+    """A document, or where it is longer than `max_chars` its beginning, which offers no slider.
+
+    The counts stay those of the whole.
+    """
+    if len(view.text) <= max_chars:
+        return view
+    count = int(np.searchsorted(view.words.ends, max_chars, side="right"))
+    words = Words(view.words.starts[:count], view.words.ends[:count])
+    figures = view.figures
+    if figures is not None:
+        figures = WordFigures(
+            preserve_probability=figures.preserve_probability[:count],
+            outlier_score=figures.outlier_score[:count],
+            score=figures.score[:count],
+        )
+    return replace(
+        view,
+        text=view.text[: words.ends[-1]] if count else view.text[:max_chars],
+        words=words,
+        keep=view.keep[:count],
+        protections=tuple(Protection(one.name, one.mask[:count]) for one in view.protections),
+        figures=figures,
+        notes=(*view.notes, "Only its beginning is shown here: moos show has the whole."),
+    )
+
+
 def describe_budget(selection: SelectionConfig) -> str:
     """The one budget in force, in the words of the config."""
     if (rate := selection.effective_rate) is not None:

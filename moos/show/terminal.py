@@ -44,7 +44,7 @@ _MARKS: Mapping[str, tuple[str, str]] = {
     SECOND: ("[2+", "+]"),
 }
 # What would move the cursor, change colours, or turn the direction of the line.
-_CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = regex.compile(r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)

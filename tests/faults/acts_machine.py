@@ -77,7 +77,7 @@ def enter_small_disk(trial: Trial, stack: ExitStack) -> SmallDisk | None:
     if disk is None:
         trial.outcome.skipped = "no small disk can be mounted here"
         return None
-    trial.prefix = disk.prefix
+    trial.prefix, trial.holder = disk.prefix, disk.holder
     trial.place = replace(trial.place, output=str(mount / "out"), seen=disk.seen / "out")
     return disk
 

@@ -103,8 +103,13 @@ class Job:
         environment: Mapping[str, str],
         prefix: Sequence[str] = (),
         nursery: Nursery | None = None,
+        holder: int | None = None,
     ) -> None:
-        """Start `python -m *arguments`, behind a `prefix` such as `nsenter ...`, or as a fork."""
+        """Start `python -m *arguments`, behind a `prefix` such as `nsenter ...`.
+
+        With a nursery it is forked there, and enters the mounts of the process `holder` in place of
+        the prefix.
+        """
         if (
             signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             and threading.current_thread() is threading.main_thread()
@@ -120,8 +125,9 @@ class Job:
                 ["cat"], stdin=subprocess.PIPE, stdout=stream, start_new_session=True
             )
         self.process: subprocess.Popen[bytes] | ForkedProcess
-        if nursery is not None and not prefix:
-            self.process = nursery.start(arguments, environment, self._logger.stdin.fileno())
+        if nursery is not None:
+            stderr = self._logger.stdin.fileno()
+            self.process = nursery.start(arguments, environment, stderr, holder)
         else:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", *arguments],

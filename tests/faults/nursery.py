@@ -8,6 +8,7 @@ that waits for it, and passes on how it ended.
 python -m tests.faults.nursery FD
 """
 
+import ctypes
 import gc
 import importlib
 import json
@@ -33,6 +34,7 @@ IMPORTED = (
 """What a local run or `moos verify` imports; pandas is pyarrow's doing."""
 
 MOST_BYTES = 1 << 20
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MACHINE = "MOOS_TEST_MACHINE"
 
 
@@ -100,12 +102,22 @@ class Nursery:
         theirs.close()
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        stderr: int,
+        holder: int | None = None,
     ) -> ForkedProcess:
-        """Run `python -m *arguments`."""
+        """Run `python -m *arguments`, among the mounts of the process `holder` if there is one."""
         status, status_end = os.pipe()
         stdout, stdout_end = os.pipe()
-        told = json.dumps({"arguments": list(arguments), "environment": dict(environment)})
+        told = json.dumps(
+            {
+                "arguments": list(arguments),
+                "environment": dict(environment),
+                "holder": holder,
+            }
+        )
         socket.send_fds(self._socket, [told.encode()], [stdout_end, stderr, status_end])
         for descriptor in (stdout_end, status_end):
             os.close(descriptor)
@@ -140,6 +152,8 @@ def _fork_job(
     pid = os.fork()
     if pid == 0:
         os.setsid()
+        # Whoever started us in the background of a shell may have had it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
     else:
@@ -155,7 +169,21 @@ def _fork_job(
     return told
 
 
+def _enter_mounts(holder: int) -> None:
+    """What `nsenter --user --mount` does; a fork has one thread, as entering asks for."""
+    library = ctypes.CDLL(None, use_errno=True)
+    spaces = (("user", CLONE_NEWUSER), ("mnt", CLONE_NEWNS))
+    opened = [(os.open(f"/proc/{holder}/ns/{name}", os.O_RDONLY), kind) for name, kind in spaces]
+    for descriptor, kind in opened:
+        if library.setns(descriptor, kind):
+            raise OSError(ctypes.get_errno(), f"cannot enter the mounts of {holder}")
+        os.close(descriptor)
+    os.chdir(ROOT)
+
+
 def _run(told: dict[str, Any]) -> None:
+    if told["holder"] is not None:
+        _enter_mounts(told["holder"])
     os.environ.clear()
     os.environ.update(told["environment"])
     # The generator of waits, which forks would share.

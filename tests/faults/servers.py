@@ -74,11 +74,13 @@ class SmallDisk:
 
     Attributes:
         seen: The mount as this process can reach it.
+        holder: Pid of the process that holds the mount.
         prefix: What to put before a command that shall see the mount at `place`.
     """
 
     def __init__(self, holder: subprocess.Popen, place: Path) -> None:
         """Reach the mount through a process that holds it."""
+        self.holder = holder.pid
         self.seen = Path(f"/proc/{holder.pid}/root{place}")
         enter = ("nsenter", f"--target={holder.pid}", "--user", "--mount", "--preserve-credentials")
         # Entering a mount namespace leaves the working directory behind.

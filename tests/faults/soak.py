@@ -48,9 +48,9 @@ process is struck, run again until exit 0, verified, and compared byte for byte 
 nobody disturbed; records are counted without the product's own reader. A kind and a seed decide
 everything about an injection (`injections.py`); `+` behind a commit means changes not committed.
 
-Rows from 26 November 2026 on are over a quarter of the documents, and local runs are forked from a
-process that has imported the libraries (`nursery.py`). Of training (`train_*`), every figure of
-every validation and of the checkpoint is compared, to 1e-6.
+Rows of 200 records have local runs forked from a process that has imported the libraries
+(`nursery.py`), which takes a third of the time. Of training (`train_*`), every figure of every
+validation and of the checkpoint is compared, to 1e-6.
 """
 
 

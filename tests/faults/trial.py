@@ -77,6 +77,7 @@ class Trial:
         rng: For choices that depend on what is there, such as which replica to kill.
         environment: Changes to every job's environment, such as `RAY_ADDRESS`.
         prefix: What to put before every command.
+        holder: A process among whose mounts every command runs, which the prefix enters.
         endings: Exit codes of a run that another may follow.
         hint: What a run that failed says at its end.
     """
@@ -92,6 +93,7 @@ class Trial:
         self.rng = random.Random(f"{injection.kind}/{injection.seed}/act")
         self.environment: dict[str, str] = {}
         self.prefix: tuple[str, ...] = ()
+        self.holder: int | None = None
         self.endings: tuple[int, ...] = (1,)
         self.jobs: list[Job] = []
         directory.mkdir(parents=True)
@@ -152,15 +154,15 @@ class Trial:
         """Start any command of the product; it is cleaned up after the trial."""
         changes: dict[str, str] = dict(self.environment)
         changes |= self.patches
+        # Poison must be there before the imports, and Ray's workers make theirs anyway.
+        is_plain = self.injection.poison or {"executor=ray", "jobs.train"} & {*arguments}
         job = Job(
             arguments,
             self.directory / f"log-{len(self.jobs)}",
             self.workplace.environment(**changes),
             self.prefix,
-            # Poison must be there before the imports, and Ray's workers make theirs anyway.
-            None
-            if self.injection.poison or "executor=ray" in arguments
-            else self.workplace.nursery,
+            None if is_plain else self.workplace.nursery,
+            self.holder,
         )
         self.jobs.append(job)
         return job

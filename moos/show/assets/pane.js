@@ -100,6 +100,7 @@ const moosPane = (() => {
       box.append(part.box);
       near.observe(part.box);
     });
+    if (parts.length) hydrate(parts[0]);
     window.addEventListener("beforeprint", () => parts.forEach(hydrate));
 
     return {

@@ -22,6 +22,15 @@ const moosShow = (() => {
   function makeCard() {
     const card = element("div", { class: "wordcard", role: "status", hidden: "" });
     document.body.append(card);
+    let pointed = null;
+    const follow = () => {
+      if (card.hidden || !pointed) return;
+      const at = pointed.getClientRects()[0];
+      if (at && at.bottom > 0 && at.top < window.innerHeight) place(card, at);
+      else card.hidden = true;
+    };
+    window.addEventListener("scroll", follow, { passive: true });
+    window.addEventListener("resize", follow);
     return {
       show(doc, pane, i, span) {
         const word = doc.data.text.slice(doc.starts[i], doc.ends[i]);
@@ -32,9 +41,13 @@ const moosShow = (() => {
         const head = element("p", {}, element("b", {}, word), pane.keeps(i) ? " kept" : " dropped");
         card.replaceChildren(head, list);
         card.hidden = false;
+        pointed = span;
         place(card, span.getClientRects()[0] || span.getBoundingClientRect());
       },
-      hide() { card.hidden = true; },
+      hide() {
+        pointed = null;
+        card.hidden = true;
+      },
     };
   }
 
@@ -159,6 +172,7 @@ const moosShow = (() => {
   // One document, or two selections of it side by side, into an empty element.
   function mount(place, datas) {
     const card = mount.card || (mount.card = makeCard());
+    card.hide();
     const sides = datas.map((data, n) => {
       const doc = moosSelection.prepare(data);
       const label = datas.length > 1 ? `selection ${n + 1}` : "this document";
@@ -218,5 +232,10 @@ const moosShow = (() => {
     refresh();
   }
 
-  return { mount, element };
+  function unmount(place) {
+    if (mount.card) mount.card.hide();
+    place.replaceChildren();
+  }
+
+  return { mount, unmount, element };
 })();
