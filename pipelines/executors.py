@@ -43,7 +43,8 @@ def work_locally(
     monitor.note("replica_started", replica=name_process(), seconds=seconds, restarted=False)
     try:
         for run in group_by_file(splits):
-            reader = RunReader(worker.source, run, spec.job.input.text_column)
+            column, beat = spec.job.input.text_column, worker.watchdog.beat
+            reader = RunReader(worker.source, run, column, beat)
             for split in run:
                 yield worker.work(split, monitor, reader.read(split))
     finally:
@@ -73,6 +74,7 @@ def work_on_ray(
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for line in batch.column("record").to_pylist():
                     yield json.loads(line)
+        fetch()  # what no look at the board has seen yet
     except RayError as error:
         fetch()  # what the replica said of it
         raise MoosError(f"a replica failed: {_root_message(error)}") from error

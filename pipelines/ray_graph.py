@@ -23,7 +23,7 @@ from moos.splits import InputSplit, group_by_file
 from moos.storage import Storage
 from pipelines.compress_worker import CompressWorker
 from pipelines.job_spec import JobSpec
-from pipelines.notices import Report, name_process
+from pipelines.notices import Report, Throttle, name_process
 from pipelines.resources import Resources
 from pipelines.work import SplitWorker
 from pipelines.work_spec import WorkSpec
@@ -64,7 +64,7 @@ def build_graph(
     )
     if any(len(row) > 1 for row in rows):
         # It waits for those it feeds: a CPU of its own might be the one that they wait for.
-        feed = {**_tasks(spec, FEED_MEMORY), "num_cpus": 0}
+        feed = {**_tasks(spec, FEED_MEMORY, report=report), "num_cpus": 0}
         strategy = ray.data.TaskPoolStrategy(size=min(FEEDERS, len(rows)))
         dataset = dataset.map_batches(feed_splits, compute=strategy, **feed)
     if not spec.needs_model:
@@ -115,13 +115,14 @@ def _replicas(
     }
 
 
-def feed_splits(batch: Any, spec: bytes) -> Iterator[Any]:
+def feed_splits(batch: Any, spec: bytes, report: Report) -> Iterator[Any]:
     """Task: the splits of a row one by one, those of a large compressed file with their pieces."""
     settings = pickle.loads(spec).job.input
     for lines in batch.column("splits").to_pylist():
         splits = [InputSplit.from_json(line) for line in lines]
         source = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
-        reader = RunReader(source, splits, settings.text_column)
+        alive = Throttle(lambda: report.note("alive"))
+        reader = RunReader(source, splits, settings.text_column, alive)
         for split in splits:
             pieces = pack_pieces(list(reader.read(split))) if len(splits) > 1 else None
             yield pa.table(
