@@ -4,7 +4,6 @@ A piece is what is parsed, scored and written together. Pieces are a function of
 whether its file is read for it or for a run of splits, so micro-batches and output are too.
 """
 
-import io
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from moos.parquet_files import open_parquet
 from moos.ranged_file import open_source
-from moos.source_files import Line, WatchedFile, decompress, iterate_lines, name_damage
+from moos.source_files import Line, WatchedFile, iterate_lines, name_damage, unpack
 from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
 from moos.storage import Storage
 
@@ -110,7 +109,7 @@ def _read_rows(
 ) -> Iterator[tuple[InputSplit, RawPiece | None]]:
     stream: Any = watched
     if splits[0].compression is not None:
-        stream = io.BytesIO(decompress(watched, splits[0].compression).read())
+        stream = unpack(watched, splits[0].compression)
     file = open_parquet(stream)
     num_rows = file.metadata.num_rows
     bounds = [(s, s.start, num_rows if s.stop == WHOLE_FILE else s.stop) for s in splits]
