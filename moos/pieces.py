@@ -4,9 +4,8 @@ A piece is what is parsed, scored and written together. Pieces are a function of
 whether its file is read for it or for a run of splits, so micro-batches and output are too.
 """
 
-import io
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from moos.parquet_files import open_parquet
 from moos.ranged_file import open_source
-from moos.source_files import Line, WatchedFile, decompress, iterate_lines, name_damage
+from moos.source_files import Line, WatchedFile, iterate_lines, name_damage, unpack
 from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
 from moos.storage import Storage
 
@@ -49,7 +48,10 @@ class RawPiece:
 
 
 def read_pieces(
-    source: Storage, splits: Sequence[InputSplit], text_column: str
+    source: Storage,
+    splits: Sequence[InputSplit],
+    text_column: str,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[InputSplit, RawPiece | None]]:
     """The pieces of some splits of one file, in order, reading the file once.
 
@@ -60,6 +62,7 @@ def read_pieces(
         source: Where the file is.
         splits: Splits of one file that hold a byte or a row at least, in order.
         text_column: The column whose size decides how many rows make a piece.
+        on_progress: Called whenever the file has answered.
 
     Raises:
         DamagedFileError: The file is truncated or broken.
@@ -70,7 +73,7 @@ def read_pieces(
     if first.kind == "parquet" or ahead == WHOLE_FILE:
         ahead = 0
     with open_source(source, first.path, first.file_size, stop=ahead) as opened:
-        watched = WatchedFile(opened)
+        watched = WatchedFile(opened, on_progress)
         with name_damage(watched, first.relative):
             read = (
                 _read_lines(watched, splits)
@@ -106,7 +109,7 @@ def _read_rows(
 ) -> Iterator[tuple[InputSplit, RawPiece | None]]:
     stream: Any = watched
     if splits[0].compression is not None:
-        stream = io.BytesIO(decompress(watched, splits[0].compression).read())
+        stream = unpack(watched, splits[0].compression)
     file = open_parquet(stream)
     num_rows = file.metadata.num_rows
     bounds = [(s, s.start, num_rows if s.stop == WHOLE_FILE else s.stop) for s in splits]
@@ -179,8 +182,15 @@ class RunReader:
     split that is asked for.
     """
 
-    def __init__(self, source: Storage, splits: Sequence[InputSplit], text_column: str) -> None:
+    def __init__(
+        self,
+        source: Storage,
+        splits: Sequence[InputSplit],
+        text_column: str,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
         self._source = source
+        self._on_progress = on_progress
         # A Parquet file without rows is a split without any.
         self._splits = [split for split in splits if split.start != split.stop]
         self._places = {split.id: place for place, split in enumerate(self._splits)}
@@ -193,7 +203,9 @@ class RunReader:
         if place is None:
             return
         if self._stream is None:
-            self._stream = read_pieces(self._source, self._splits[place:], self._text_column)
+            self._stream = read_pieces(
+                self._source, self._splits[place:], self._text_column, self._on_progress
+            )
         stream = self._stream
         try:
             for owner, piece in stream:

@@ -77,6 +77,19 @@ class RecordGroup:
             return [self.partition.get(name)] * len(self.texts)
         return cast("list[Any]", self.batch.column(name).to_pylist())
 
+    def id_keys(self, rows: list[int], name: str) -> list[bytes | None]:
+        """Bytes that are equal where the ids of two rows are; None where a row has no id.
+
+        The string "1" differs from the number 1, which is the same in JSON and in Parquet.
+        """
+        if self.batch is None:
+            return [_field_key(self.all_fields(row).get(name)) for row in rows]
+        if name not in self.batch.schema.names:
+            value = self.partition.get(name)
+            key = f'"{value}' if isinstance(value, str) else str(value)
+            return [None if value is None else key.encode("utf-8")] * len(rows)
+        return _column_keys(take_rows(self.batch, rows).column(name))
+
     def all_fields(self, row: int) -> dict[str, JsonValue]:
         """The fields of a JSON record, behind them those that stand in its file's path only."""
         own = self.fields[row]
@@ -303,6 +316,23 @@ def _field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None
     if found is None or found.value is None:
         return None
     return found.value if isinstance(found.value, str) else found.raw
+
+
+def _field_key(found: JsonValue | None) -> bytes | None:
+    if found is None or found.value is None:
+        return None
+    if isinstance(found.value, str):
+        return b'"' + found.value.encode("utf-8", "surrogatepass")
+    return found.raw.encode("utf-8")
+
+
+def _column_keys(column: pa.Array) -> list[bytes | None]:
+    if is_text_type(column.type):
+        return [None if value is None else b'"' + value for value in text_bytes(column)]
+    try:
+        return text_bytes(column.cast(pa.string()))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested types; bytes that are no text
+        return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
 
 
 def _row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -18,6 +18,10 @@ MAX_LINE_BYTES = 256 << 20
 
 LINE_START_BYTES = 1 << 20
 """What is kept of such a line, to tell which one it was."""
+
+MAX_UNPACKED_BYTES = 1 << 30
+"""Most content of a Parquet file that is compressed as a whole, and so has to be held in memory: a
+file of a megabyte may well unpack to one of gigabytes. Lines are streamed, and need no limit."""
 
 BOM = b"\xef\xbb\xbf"
 """Byte order mark that some tools put before the first line."""
@@ -35,10 +39,22 @@ class DamagedFileError(DataError):
 
 
 class WatchedFile(io.RawIOBase):
-    """A file that remembers whether reading it failed, to tell a bad disk from a bad file."""
+    """A file that remembers whether reading it failed, to tell a bad disk from a bad file.
 
-    def __init__(self, file: BinaryIO) -> None:
+    Attributes:
+        failed: A call raised.
+    """
+
+    def __init__(self, file: BinaryIO, on_progress: Callable[[], None] = lambda: None) -> None:
+        """Wrap a file.
+
+        Args:
+            file: The file.
+            on_progress: Called whenever the file has answered: to get to the end of a large
+                compressed one takes many minutes.
+        """
         self._file = file
+        self._on_progress = on_progress
         self.failed = False
 
     def readable(self) -> bool:
@@ -69,10 +85,12 @@ class WatchedFile(io.RawIOBase):
 
     def _guarded(self, call: Any) -> Any:
         try:
-            return call()
+            answer = call()
         except BaseException:
             self.failed = True
             raise
+        self._on_progress()
+        return answer
 
 
 @contextmanager
@@ -103,6 +121,22 @@ def decompress(
         stream = pa.CompressedInputStream(pa.PythonFile(watched, mode="r"), "zstd")
         return io.BufferedReader(stream, 1 << 20)
     return io.BufferedReader(watched, 1 << 20)
+
+
+def unpack(watched: WatchedFile, compression: Compression) -> io.BytesIO:
+    """The content of a compressed file, whole.
+
+    Raises:
+        pa.ArrowInvalid: It holds more than `MAX_UNPACKED_BYTES`.
+        EOFError, OSError, zlib.error: The file is damaged, or could not be read.
+    """
+    content = decompress(watched, compression).read(MAX_UNPACKED_BYTES + 1)
+    if len(content) > MAX_UNPACKED_BYTES:
+        raise pa.ArrowInvalid(
+            f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes; a Parquet file compresses its "
+            f"columns itself, so give it without .{compression}"
+        )
+    return io.BytesIO(content)
 
 
 def skip_bytes(

@@ -23,6 +23,7 @@ from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
+from pipelines.document_ids import count_ids
 from pipelines.events import EventLog, read_timings
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
@@ -154,7 +155,11 @@ def _run_leased(
             worked |= work.retry(run.retried)
         corpus = None if config.selection.corpus_rate is None else state.read_threshold()
         done = {**run.done, **worked}
-        manifest = build_manifest(state, run.plan.splits, done, sum_documents(done, corpus))
+        sums = sum_documents(done, corpus)
+        if config.input.id_column is not None:
+            records = [done[split.id] for split in run.plan.splits]
+            sums["ids"] = count_ids(run.output, records, config.input.id_column)
+        manifest = build_manifest(state, run.plan.splits, done, sums)
         timings = read_timings(run.output, events)
         write_report(
             run.output,

@@ -22,6 +22,7 @@ class SplitCounts:
     unknown_tokens: int = 0
     non_latin_chars: int = 0
     over_budget: int = 0
+    null_ids: int = 0
     input_bytes: int = 0
 
     def add(self, other: "SplitCounts") -> None:

@@ -32,6 +32,9 @@ Each line is an object with `time` (UTC, ISO 8601), `event` and `run`, and, depe
 * `finished` (*): the summary that the job prints, `exit_code` in it
 * `failed` (*), `interrupted` (*): `error`, `exit_code`
 
+`moos train` notes `started` with `name`, that of what it trains; `progress` with `step`,
+`num_steps`, `loss`, `tokens_per_second`, `eta_s`; and the ends.
+
 Paths are those of the input, relative to its root. Secrets are masked (`moos.redaction`).
 """
 

@@ -5,8 +5,10 @@ Both end in `SplitWorker`; they differ in who calls it.
 
 import json
 import logging
+import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +43,8 @@ def work_locally(
     monitor.note("replica_started", replica=name_process(), seconds=seconds, restarted=False)
     try:
         for run in group_by_file(splits):
-            reader = RunReader(worker.source, run, spec.job.input.text_column)
+            column, beat = spec.job.input.text_column, worker.watchdog.beat
+            reader = RunReader(worker.source, run, column, beat)
             for split in run:
                 yield worker.work(split, monitor, reader.read(split))
     finally:
@@ -71,6 +74,7 @@ def work_on_ray(
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for line in batch.column("record").to_pylist():
                     yield json.loads(line)
+        fetch()  # what no look at the board has seen yet
     except RayError as error:
         fetch()  # what the replica said of it
         raise MoosError(f"a replica failed: {_root_message(error)}") from error
@@ -97,6 +101,7 @@ def connect_ray() -> list[Node]:
     import ray
 
     if not ray.is_initialized():
+        _paint_for_terminals_only()
         on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(log_to_driver=True, logging_level=_ray_level(), include_dashboard=False)
         # Ray puts its own handler there, which leaves without a word about resuming.
@@ -115,8 +120,19 @@ def connect_ray() -> list[Node]:
 
 
 def _ray_level() -> int:
-    """What Ray may say of itself: warnings, and all where moos tells its own details, too."""
-    return logging.INFO if logger.isEnabledFor(logging.DEBUG) else logging.WARNING
+    """What Ray may say of itself: all where moos tells details, errors alone where it is quiet.
+
+    Some of its warnings come with every run, such as that moos shows progress in Ray's stead.
+    """
+    if logger.isEnabledFor(logging.DEBUG):
+        return logging.INFO
+    return logging.WARNING if logger.isEnabledFor(logging.INFO) else logging.ERROR
+
+
+def _paint_for_terminals_only() -> None:
+    """Ray colours the lines of its processes, in files too, unless it is told not to."""
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 
 
 def describe_cluster(resources: Resources, num_loaded: int) -> list[str]:

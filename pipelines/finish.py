@@ -52,6 +52,7 @@ def build_manifest(
                 "quarantined": record["counts"]["quarantined"],
                 "data": record["data"],
                 "quarantine": record["quarantine"],
+                **({"ids": record["ids"]} if record.get("ids") else {}),
             }
         )
     return {

@@ -7,6 +7,7 @@ from typing import Any
 from moos.splits import InputSplit
 from pipelines.events import EventLog
 from pipelines.job_spec import JobSpec
+from pipelines.metrics import PassMetrics
 from pipelines.progress import ProgressReport
 from pipelines.stall import StallGuard
 
@@ -24,6 +25,7 @@ class PassMonitor:
         progress: ProgressReport,
         events: EventLog,
         guard: StallGuard,
+        metrics: PassMetrics | None = None,
     ) -> None:
         """Follow a pass.
 
@@ -33,6 +35,7 @@ class PassMonitor:
             progress: Shows how far it is.
             events: The run's log.
             guard: Gives up where nothing goes on.
+            metrics: Figures for Prometheus, where they are kept.
         """
         self._pass_name = spec.pass_name
         self._is_final = spec.is_final
@@ -40,6 +43,7 @@ class PassMonitor:
         self._progress = progress
         self._events = events
         self._guard = guard
+        self._metrics = metrics
         self._fetch: Callable[[], None] = lambda: None
         self._noted_at = time.monotonic()
         progress.poll_with(self._poll)
@@ -62,6 +66,8 @@ class PassMonitor:
         if kind == "replica_started":
             restarted = details.pop("restarted")
             self._events.note("replica_restarted" if restarted else "replica_started", **details)
+            if restarted and self._metrics is not None:
+                self._metrics.restart_replica()
         elif kind in ("split_suspect", "split_failed"):
             self._events.note(kind, **details)
 
@@ -72,6 +78,8 @@ class PassMonitor:
         place = {"split": split.id, "path": split.relative}
         self._guard.finish(split.id)
         self._progress.finish_split(split.id, counts, split.size)
+        if self._metrics is not None:
+            self._metrics.finish_split(record, seconds)
         if counts["quarantined"] and self._is_final:
             by_reason = record["quarantined_by_reason"]
             self._events.note(

@@ -10,6 +10,7 @@ from pipelines.events import EventLog
 from pipelines.executors import connect_ray, describe_cluster, work_locally, work_on_ray
 from pipelines.job_spec import JobSpec
 from pipelines.lease import Lease
+from pipelines.metrics import PassMetrics
 from pipelines.monitor import PassMonitor
 from pipelines.progress import ProgressReport
 from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
@@ -70,7 +71,16 @@ def run_pass(
     done = sum(sizes.values()) - sum(split.size for split in todo)
     progress = ProgressReport(sum(sizes.values()), done, unit=unit)
     guard = StallGuard(todo, spec.job.stall_limit_s, events)
-    monitor = PassMonitor(spec, todo, progress, events, guard)
+    metrics = None
+    if spec.job.executor == "ray":
+        metrics = PassMetrics(
+            job=spec.signature.get("job", "compress"),
+            run=events.run,
+            pass_name=spec.pass_name,
+            unit=unit,
+            num_splits=len(todo),
+        )
+    monitor = PassMonitor(spec, todo, progress, events, guard, metrics)
     worked: dict[str, dict[str, Any]] = {}
     num_scored = 0
     with guard, progress:

@@ -3,7 +3,6 @@
 Listing and reading headers is all it does; nothing is written here.
 """
 
-import io
 import itertools
 import logging
 import zlib
@@ -21,7 +20,7 @@ from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
 from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
-from moos.source_files import WatchedFile, decompress, measure_content
+from moos.source_files import WatchedFile, measure_content, unpack
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import SourceFile, Storage, is_below, list_sources
 from pipelines.config import InputConfig, JobConfig
@@ -203,9 +202,7 @@ def _read_parquet_header(
     with open_source(place, source.path, source.size) as stream:
         watched = WatchedFile(stream)
         try:
-            content = (
-                watched if kind[1] is None else io.BytesIO(decompress(watched, kind[1]).read())
-            )
+            content = watched if kind[1] is None else unpack(watched, kind[1])
             file = open_parquet(content)
         except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             if watched.failed:

@@ -93,9 +93,16 @@ def noted(
     run.state.write_plan(run.plan.splits)
     if run.todo or again:  # an earlier success no longer holds
         run.output.remove(SUCCESS)
-    with EventLog(run.output, lease.owner) as events:
-        events.note("lease_taken", host=socket.gethostname(), process=os.getpid())
+    with open_log(run.output, lease) as events:
         _note_plan(run, events, job, unit, again)
+        yield events
+
+
+@contextmanager
+def open_log(output: Storage, lease: Lease) -> Iterator[EventLog]:
+    """The log of the run that holds a lease; how the run ends is noted if it ends early."""
+    with EventLog(output, lease.owner) as events:
+        events.note("lease_taken", host=socket.gethostname(), process=os.getpid())
         try:
             yield events
         except LeaseLostError as error:

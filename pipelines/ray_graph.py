@@ -10,6 +10,7 @@ One row is one block is one call: a split, or the splits of a file that one task
 import json
 import pickle
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -22,7 +23,7 @@ from moos.splits import InputSplit, group_by_file
 from moos.storage import Storage
 from pipelines.compress_worker import CompressWorker
 from pipelines.job_spec import JobSpec
-from pipelines.notices import Report, name_process
+from pipelines.notices import Report, Throttle, name_process
 from pipelines.resources import Resources
 from pipelines.work import SplitWorker
 from pipelines.work_spec import WorkSpec
@@ -63,7 +64,7 @@ def build_graph(
     )
     if any(len(row) > 1 for row in rows):
         # It waits for those it feeds: a CPU of its own might be the one that they wait for.
-        feed = {**_tasks(spec, FEED_MEMORY), "num_cpus": 0}
+        feed = {**_tasks(spec, FEED_MEMORY, report=report), "num_cpus": 0}
         strategy = ray.data.TaskPoolStrategy(size=min(FEEDERS, len(rows)))
         dataset = dataset.map_batches(feed_splits, compute=strategy, **feed)
     if not spec.needs_model:
@@ -114,13 +115,14 @@ def _replicas(
     }
 
 
-def feed_splits(batch: Any, spec: bytes) -> Iterator[Any]:
+def feed_splits(batch: Any, spec: bytes, report: Report) -> Iterator[Any]:
     """Task: the splits of a row one by one, those of a large compressed file with their pieces."""
     settings = pickle.loads(spec).job.input
     for lines in batch.column("splits").to_pylist():
         splits = [InputSplit.from_json(line) for line in lines]
         source = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
-        reader = RunReader(source, splits, settings.text_column)
+        alive = Throttle(lambda: report.note("alive"))
+        reader = RunReader(source, splits, settings.text_column, alive)
         for split in splits:
             pieces = pack_pieces(list(reader.read(split))) if len(splits) > 1 else None
             yield pa.table(
@@ -167,11 +169,15 @@ def _load_in_actor(spec: JobSpec, report: Report) -> SplitWorker:
     began = time.monotonic()
     worker = spec.load_worker()
     worker.notice = report.note
+    with warnings.catch_warnings():
+        # Ray asks for the actor's id by a way that it has deprecated itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
     report.note(
         "replica_started",
         replica=name_process(),
         seconds=round(time.monotonic() - began, 3),
-        restarted=ray.get_runtime_context().was_current_actor_reconstructed,
+        restarted=restarted,
     )
     return worker
 

@@ -16,7 +16,12 @@ from pipelines.document_digest import DocumentDigest
 from pipelines.html_page import build_page
 from pipelines.report_documents import documents_section, read_digests
 from pipelines.report_parts import REPORT, STYLE, cards, histogram
-from pipelines.report_tables import files_table, quarantine_table, slow_splits_table
+from pipelines.report_tables import (
+    files_table,
+    ids_section,
+    quarantine_table,
+    slow_splits_table,
+)
 from pipelines.show_output import ShownOutput
 from pipelines.show_page import LEGEND, NOSCRIPT, WORD_VIEW, read_asset
 from pipelines.split_timings import SplitTiming
@@ -71,7 +76,7 @@ def build_report(
         f"{documents_section(ShownOutput(output, manifest), extremes)}"
         f"<h2>Files</h2>{files_table(manifest, done)}"
         f"<h2>Slowest splits</h2>{slow_splits_table(timings)}"
-        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}</main>"
+        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}{ids_section(manifest)}</main>"
     )
     scripts = [read_asset(name) for name in (*WORD_VIEW, "report.js")]
     return build_page("moos run", body, style=STYLE + read_asset("show.css"), scripts=scripts)

@@ -122,3 +122,22 @@ def _example(record: Mapping[str, Any]) -> str:
         raw = f"<br><code>{html.escape(cut)}</code>" if cut else ""
     reason = html.escape(record["reason"][:300])
     return f'<span class="soft">{html.escape(place)}</span>: <span>{reason}</span>{raw}'
+
+
+def ids_section(manifest: Mapping[str, Any]) -> str:
+    """Ids of several documents, where the run has an id column; otherwise nothing."""
+    ids = manifest.get("ids")
+    if ids is None:
+        return ""
+    note = (
+        f"{ids['repeated_ids']:,} ids are those of several documents, "
+        f"{ids['documents_with_repeated_ids']:,} in all; "
+        f"{ids['documents_without_id']:,} documents have no id."
+    )
+    rows = "".join(
+        f'<tr><td>{html.escape(example["id"])}</td><td class="n">{example["documents"]:,}</td>'
+        f"<td>{html.escape(example['first'])}</td></tr>"
+        for example in ids["examples"]
+    )
+    head = '<tr><th>id</th><th class="n">documents</th><th>first in</th></tr>'
+    return f'<h2>Ids</h2><p class="soft">{note}</p>' + (f"<table>{head}{rows}</table>" * bool(rows))

@@ -35,7 +35,7 @@ class RetrySink(RowSink):
         super().__init__(split, rows, numerics=done["numerics"], id_column=id_column)
         lines = output.get(done["quarantine"]["name"]).splitlines()
         self.positions = {int(json.loads(line)["position"]) for line in lines}
-        self.counts = SplitCounts(**{**done["counts"], "quarantined": 0})
+        self.counts = SplitCounts(**{**done["counts"], "quarantined": 0, "null_ids": 0})
         self._rates = np.array(done["rate_histogram"], dtype=np.int64)
         before = DocumentDigest.from_json(done["digest"])
         self._old_places = before.most, before.least
@@ -75,6 +75,7 @@ class RetrySink(RowSink):
         counts = count_documents(records, group.rows, group.items, len(group.bad))
         counts.input_bytes = 0
         self.counts.add(counts)
+        self._note_ids(records, present)
 
     def _take_old(self, count: int) -> Any:
         if self._old is None or self._taken + count > len(self._old):

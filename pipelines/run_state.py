@@ -9,6 +9,7 @@
 * `done/<signature>/<split>.json`: written last for each split; names the objects that count
 * `attempts/<signature>/<split>-<stage>.json`: which drivers' processes have begun on a split
 * `scored/<signature>/<split>.json`, `scores/`: the first of two passes
+* `ids/`: hashes of the documents' ids, an object for each split, as data is
 * `threshold.json`: the corpus's threshold, settled by the first run that scored all it planned
 * `bounds.json`: what a labelling run's filters come to, likewise
 * `answers/`: answers of a labelling run's endpoint
@@ -45,7 +46,8 @@ MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 THRESHOLD = "_run/threshold.json"
 SCORES = "_run/scores"
-OBJECT_DIRECTORIES = ("data", "quarantine")
+IDS = "_run/ids"
+OBJECT_DIRECTORIES = ("data", "quarantine", IDS)
 
 
 def signature_id(signature: Mapping[str, Any]) -> str:
@@ -208,7 +210,7 @@ class RunState:
 
 def named_objects(record: Mapping[str, Any]) -> set[str]:
     """Names of the objects that a record, or a manifest's entry, says count."""
-    parts = (record.get(kind) for kind in ("data", "quarantine", "scores"))
+    parts = (record.get(kind) for kind in ("data", "quarantine", "scores", "ids"))
     return {part["name"] for part in parts if part is not None}
 
 

@@ -18,9 +18,10 @@ from moos.storage import Storage
 from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
 from pipelines.counts import SplitCounts, count_documents, count_scored
 from pipelines.document_digest import DocumentDigest
+from pipelines.document_ids import IdHashes
 from pipelines.groups import Group
 from pipelines.reasons import add_kinds, count_kinds
-from pipelines.run_state import SCORES, describe_source
+from pipelines.run_state import IDS, SCORES, describe_source
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class RowSink:
         self._rates = np.zeros(RATE_BINS, dtype=np.int64)
         self._quarantine: list[bytes] = []
         self._by_reason: dict[str, int] = {}
+        self._ids = IdHashes()
         self._digest = DocumentDigest()
 
     def add(self, group: Group[CompressedDocument]) -> None:
@@ -78,6 +80,13 @@ class RowSink:
         first = self.counts.documents
         self._digest.add(documents, range(first, first + len(documents)))
         self.counts.add(count_documents(group.records, rows, documents, len(bad)))
+        self._note_ids(group.records, rows)
+
+    def _note_ids(self, records: RecordGroup, rows: list[int]) -> None:
+        """Take the ids of the next rows of the data file."""
+        if self._id_column is not None:
+            self._ids.add(records.id_keys(rows, self._id_column))
+            self.counts.null_ids = self._ids.num_null
 
     def _set_apart(self, bad: Sequence[BadRecord]) -> None:
         ordered = sorted(bad, key=lambda record: record.position)
@@ -114,7 +123,7 @@ class RowSink:
         """One record for the whole split: its file is damaged."""
         bad = BadRecord(0, reason, b"", "file")
         self.counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
-        self._quarantine, self._by_reason = [], {}
+        self._quarantine, self._by_reason, self._ids = [], {}, IdHashes()
         self._set_apart([bad])
         self._rates[:] = 0
         self._digest = DocumentDigest()
@@ -132,7 +141,10 @@ class RowSink:
             "numerics": self._numerics,
             "data": None,
             "quarantine": None,
+            "ids": None,
         }
+        if hashes := self._ids.pack():
+            record["ids"] = put_object(output, IDS, self._split.id, "hashes", hashes)
         if self.counts.documents:
             record["data"] = put_object(output, "data", self._split.id, self._rows.extension, data)
         if self._quarantine:

@@ -55,11 +55,15 @@ def summarise(
     exit_code = judge(config, output, manifest)
     _warn_about_text(counts)
     _warn_about_rate(manifest)
+    ids = manifest.get("ids")
+    if ids is not None:
+        _warn_about_ids(config.input.id_column, ids, counts.documents)
     return {
         "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
         "exit_code": exit_code,
         "output": config.output.path,
         **asdict(counts),
+        "repeated_ids": 0 if ids is None else ids["repeated_ids"],
         "quarantined_by_reason": manifest["quarantined_by_reason"],
         "rate": round(achieved_rate(counts), 6),
         "splits": len(manifest["splits"]),
@@ -149,6 +153,28 @@ def _warn_about_text(counts: SplitCounts) -> None:
                 "was trained on English",
                 100 * share,
             )
+
+
+def _warn_about_ids(column: str | None, ids: Mapping[str, Any], num_documents: int) -> None:
+    if ids["repeated_ids"]:
+        logger.warning(
+            "%d ids are those of several documents, %d in all. First: %s. If they should be of one "
+            "each, look for input that was read twice, or set input.id_column (now %s)",
+            ids["repeated_ids"],
+            ids["documents_with_repeated_ids"],
+            "; ".join(
+                f"{example['id']} of {example['documents']}, in {example['first']}"
+                for example in ids["examples"]
+            ),
+            column,
+        )
+    if ids["documents_without_id"]:
+        logger.warning(
+            "%d of %d documents have no id (input.id_column=%s)",
+            ids["documents_without_id"],
+            num_documents,
+            column,
+        )
 
 
 def _warn_about_rate(manifest: Mapping[str, Any]) -> None:

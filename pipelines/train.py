@@ -24,8 +24,10 @@ from moos.tokens import TextTokenizer
 from moos.training import best_row, check_workers, load_base
 from moos.training_data import TrainingData, prepare_data
 from moos.training_output import finish_checkpoint, hash_base, hash_labels
+from pipelines.events import EventLog
 from pipelines.executors import connect_ray
 from pipelines.lease import Lease
+from pipelines.prepared_run import open_log
 from pipelines.report_parts import REPORT
 from pipelines.train_config import TrainConfig
 from pipelines.train_progress import BoardDisplay, ProgressBoard
@@ -63,22 +65,24 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
     check_output(output)
     run = name_run(config, documents)
     connect_ray()
-    with Lease(output) as lease:
-        checkpoints = _train_on_ray(config, data, output, run)
+    with Lease(output) as lease, open_log(output, lease) as events:
+        events.note("started", job="train", name=run, documents=len(data.training))
+        checkpoints = _train_on_ray(config, data, output, run, events)
         lease.check()
         metrics, state, curve = _finish_on_ray(config, documents, data, output, checkpoints)
         write_train_report(output, run, metrics, state, curve)
         lease.confirm()
-    return {
-        "output": config.output.path,
-        "checkpoint": f"{config.output.path.rstrip('/')}/{CHECKPOINT}",
-        "run": run,
-        "steps": state[-1]["step"],
-        "best_step": metrics["best_step"],
-        "auc": metrics["auc"],
-        "auc_alpha_1": metrics["auc_alpha_1"],
-        "seconds": round(time.monotonic() - began, 1),
-    }
+        figures = {
+            "output": config.output.path,
+            "checkpoint": f"{config.output.path.rstrip('/')}/{CHECKPOINT}",
+            "steps": state[-1]["step"],
+            "best_step": metrics["best_step"],
+            "auc": metrics["auc"],
+            "auc_alpha_1": metrics["auc_alpha_1"],
+            "seconds": round(time.monotonic() - began, 1),
+        }
+        events.note("finished", **figures, name=run, exit_code=0)
+    return {**figures, "run": run}
 
 
 def resolve_paths(config: TrainConfig) -> TrainConfig:
@@ -127,7 +131,9 @@ def name_run(config: TrainConfig, documents: Sequence[LabelledDocument]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train_on_ray(config: TrainConfig, data: TrainingData, output: Storage, run: str) -> list[Any]:
+def _train_on_ray(
+    config: TrainConfig, data: TrainingData, output: Storage, run: str, events: EventLog
+) -> list[Any]:
     """The Ray Train checkpoints of the best states and of the latest."""
     import ray
     from ray import train
@@ -165,7 +171,7 @@ def _train_on_ray(config: TrainConfig, data: TrainingData, output: Storage, run:
         ),
     )
     try:
-        with BoardDisplay(board):
+        with BoardDisplay(board, events):
             result = trainer.fit()
     except Exception as error:  # Ray Train wraps what a worker raised in its own
         raise MoosError(f"training failed: {_last_line(error)}") from error

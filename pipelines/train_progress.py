@@ -2,9 +2,12 @@
 
 import logging
 import threading
+import time
 from typing import Any
 
 from moos.training import Progress
+from pipelines.events import EventLog
+from pipelines.monitor import PROGRESS_EVERY_S
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +31,11 @@ class ProgressBoard:
 
 
 class BoardDisplay:
-    """Logs where the run is, from a thread, while the driver waits for Ray Train."""
+    """Tells where the run is, from a thread, while the driver waits for Ray Train."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: Any, events: EventLog) -> None:
         self._board = board
+        self._events = events
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -46,7 +50,7 @@ class BoardDisplay:
         import ray
         from ray.exceptions import GetTimeoutError, RayError
 
-        shown = None
+        shown, noted_at = None, -PROGRESS_EVERY_S
         while not self._ended.wait(LOG_S if shown else POLL_S):
             try:
                 found = ray.get(self._board.read.remote(), timeout=5)
@@ -63,3 +67,6 @@ class BoardDisplay:
                     progress.tokens_per_second,
                     progress.eta_s,
                 )
+                if time.monotonic() - noted_at >= PROGRESS_EVERY_S:
+                    noted_at = time.monotonic()
+                    self._events.note("progress", **found)

@@ -199,7 +199,8 @@ class SplitWorker(ABC):
                 finishing.result()
 
     def _read(self, split: InputSplit) -> Iterator[RawPiece]:
-        return RunReader(self.source, [split], self.parser.text_column).read(split)
+        beat, column = self.watchdog.beat, self.parser.text_column
+        return RunReader(self.source, [split], column, beat).read(split)
 
     def _write(self, sink: Sink, num_scored: int) -> dict[str, Any]:
         record = sink.commit(self.output)

@@ -15,6 +15,7 @@ import pytest
 
 from jobs.cli import main
 from moos import Compressor
+from moos.integrations import passages
 from tests.commands import PARSERS, check_command
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,12 @@ def test_the_python_of_the_readme_runs(tmp_path, tiny_checkpoint, monkeypatch):
     load = Compressor.load
     tiny = lambda name="default", **settings: load(tiny_checkpoint, engine="torch")  # noqa: E731
     monkeypatch.setattr(Compressor, "load", tiny)
-    scope = {"text": text}
+    scope = {"text": text, "question": "What was decided?"}
+    if importlib.util.find_spec("langchain_core"):
+        from langchain_core.documents import Document
+
+        monkeypatch.setattr(passages, "_loaded", {})
+        scope["documents"] = [Document(page_content=text)]
     ran = 0
     for code in snippets():
         compiled = compile(code, "README.md", "exec")

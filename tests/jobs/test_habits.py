@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import EXAMPLES
-from pipelines.executors import _ray_level
+from pipelines.executors import _paint_for_terminals_only, _ray_level
 from tests.commands import PARSERS, check_command
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +76,23 @@ def test_ray_tells_more_where_moos_does(monkeypatch):
         levels[level] = _ray_level()
     logger.manager._clear_cache()
     assert levels == {
-        logging.WARNING: logging.WARNING,
+        logging.WARNING: logging.ERROR,
         logging.INFO: logging.WARNING,
         logging.DEBUG: logging.INFO,
     }
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "no_color", "told"),
+    [(False, "", "0"), (True, "1", "0"), (True, "", None)],
+)
+def test_ray_colours_its_lines_on_terminals_only(is_terminal, no_color, told, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.delenv("RAY_COLOR_PREFIX", raising=False)
+    _paint_for_terminals_only()
+    assert os.environ.get("RAY_COLOR_PREFIX") == told
+    monkeypatch.delenv("RAY_COLOR_PREFIX", raising=False)
 
 
 @pytest.mark.parametrize(

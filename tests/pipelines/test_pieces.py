@@ -268,6 +268,27 @@ def test_splits_of_a_run_that_nobody_asks_for_are_passed_over(place, lines, spli
     assert found == [read_alone(place, split) for split in chosen]
 
 
+@pytest.mark.parametrize("name", ["long.jsonl", "long.jsonl.gz", "long.parquet"])
+def test_reading_says_that_it_goes_on(place, name):
+    told = []
+    lines = b"".join(b'{"text": "line %05d"}\n' % i for i in range(9000))
+    if name.endswith(".parquet"):
+        table = pa.table({"text": [f"line {i}" for i in range(9000)]})
+        pq.write_table(table, place.path(name), row_group_size=1000)
+        content = None
+    else:
+        content = gzip.compress(lines) if name.endswith(".gz") else lines
+        place.put(name, content)
+    size = Path(place.path(name)).stat().st_size
+    split = InputSplit(
+        "d-9", place.path(name), name, "parquet" if content is None else "jsonl",
+        "gz" if name.endswith(".gz") else None, 8000, WHOLE_FILE, 9, size, "e",
+    )  # fmt: skip
+    read = RunReader(place, [split], "text", lambda: told.append(1)).read(split)
+    assert sum(1 for _ in read) > 0
+    assert told
+
+
 @small_pieces()
 def test_a_split_that_was_left_half_read_does_not_hide_the_next(place):
     content = b"".join(b"line %03d of a split\n" % i for i in range(60))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from moos import source_files
 from moos.errors import ConfigError
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS
 from moos.splits import WHOLE_FILE
@@ -232,6 +233,37 @@ def test_a_compressed_parquet_file_has_its_columns_in_the_schema(plan, tmp_path)
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), sink)
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(sink.getvalue()))
     assert plan(tmp_path / "a.parquet.gz").input_schema.names == ["text", "n"]
+
+
+@pytest.mark.parametrize("extension", ["gz", "zst"])
+def test_a_parquet_file_that_unpacks_to_too_much_is_damaged(
+    plan, tmp_path, caplog, monkeypatch, extension
+):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a"]}), sink)
+    # The limit reached, and one byte more; both of far fewer bytes than they unpack to.
+    monkeypatch.setattr(source_files, "MAX_UNPACKED_BYTES", 1 << 20)
+    for size in (1 << 20, (1 << 20) + 1):
+        content = sink.getvalue()[:4] + bytes(size - len(sink.getvalue())) + sink.getvalue()[4:]
+        packed = gzip.compress(content)
+        if extension == "zst":
+            packed = pa.compress(content, codec="zstd", asbytes=True)
+        assert len(packed) < 10_000
+        path = tmp_path / f"a{size}.parquet.{extension}"
+        path.write_bytes(packed)
+        with open(path, "rb", buffering=0) as file:
+            watched = source_files.WatchedFile(file)
+            if size == 1 << 20:
+                assert len(source_files.unpack(watched, extension).getvalue()) == size
+                continue
+            with (
+                pytest.raises(source_files.DamagedFileError, match="unpacks to more than 1048576"),
+                source_files.name_damage(watched, path.name),
+            ):
+                source_files.unpack(watched, extension)
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.parquet")
+    assert plan(tmp_path).input_schema.names == ["text"]
+    assert "unpacks to more than 1048576 bytes" in caplog.text
 
 
 def test_a_compressed_parquet_file_without_the_text_column_is_refused(plan, tmp_path):

@@ -10,8 +10,10 @@ import s3fs
 
 from moos.config import load_config
 from moos.labels import read_labelled
+from moos.storage import Storage
 from pipelines.label import run_label
 from pipelines.label_config import LabelConfig
+from pipelines.status import HolderWatch, read_status
 
 SECRET = "not-to-be-seen-anywhere"
 
@@ -108,6 +110,10 @@ def test_a_run_in_a_bucket_verifies_and_resumes(
     findings = verify_output("s3://corpus/out", {"endpoint_url": endpoint})
     assert (findings.broken, findings.documents) == ([], 20)
     assert findings.splits_checked_against_source > 1
+    output = Storage("s3://corpus/out", {"endpoint_url": endpoint})
+    status = read_status(output, HolderWatch(output))
+    assert (status["state"], status["documents"]) == ("complete", 20)
+    assert status["last_event"]["event"] == "finished"
     again = compress(*run)
     assert again["splits_resumed"] == again["splits"]
     bucket.put_file(str(write_jsonl("b.jsonl", documents(5, 20))), "corpus/docs/b.jsonl")

@@ -23,6 +23,7 @@ from moos.tokens import TextTokenizer
 from moos.training import run_training
 from moos.training_data import prepare_data
 from moos.training_state import load_state
+from pipelines.status import HolderWatch, read_status
 from pipelines.train import check_output, name_run
 from pipelines.train_config import TrainConfig
 from tests.faults.job import Patience
@@ -241,6 +242,16 @@ def run_alone(settings, training_base, labelled_jsonl):
         return {"kind": "validation", **history[-1]}
 
     return run
+
+
+def test_its_status_is_told_by_its_output(undisturbed, bucket, environment, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, environment[name])
+    output = Storage("s3://labels/undisturbed", {"endpoint_url": bucket.endpoint})
+    status = read_status(output, HolderWatch(output))
+    assert (status["job"], status["state"], status["exit_code"]) == ("train", "complete", 0)
+    assert status["num_steps"] == undisturbed[0]["steps"]
+    assert status["last_event"]["auc"] == undisturbed[0]["auc"]
 
 
 def test_one_worker_gives_the_run_of_two(undisturbed, run_alone):

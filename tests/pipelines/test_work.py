@@ -595,7 +595,7 @@ def test_records_that_are_tried_again_join_the_rows_as_if_they_had_never_failed(
     config, write_jsonl, documents, tmp_path, snapshot, break_on, monkeypatch, form, word
 ):
     source = write_jsonl("docs.jsonl", mixed(documents))
-    overrides = (SPLIT, "max_quarantined=1", f"output.format={form}")
+    overrides = (SPLIT, "max_quarantined=1", f"output.format={form}", "input.id_column=id")
     run_compress(config(source, tmp_path / "whole", *overrides))
     settings = config(source, tmp_path / "out", *overrides)
     break_on(word)
