@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## compress the shipped corpus into out/demo/, verify it, sh
 	@echo "look at out/demo/articles/report.html and out/demo/meetings/report.html"
 
 test: $(INSTALLED)  ## run all tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layouts, more interruptions
 	$(BIN)/python -m pytest -q -m slow
