@@ -24,7 +24,7 @@ from moos.engines.openvino_conversion import CALIBRATION, convert_int8
 logger = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "MOOS_CACHE"
-FORMAT = 1
+FORMAT = 2
 """Changes with anything here that changes the int8 model."""
 
 # The graph names its nodes by counters of the process that made it; weights and ranges of
