@@ -4,6 +4,7 @@ Nothing here needs a network: vocabularies are written below, weights are random
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -30,13 +31,15 @@ from tokenizers import (
     trainers,
 )
 
+from jobs.command import LOGGERS
+
 # Derandomised, so that a run on a laptop and one in CI try the same inputs;
 # `--hypothesis-profile=thorough` tries other and more of them.
 _PROFILE = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
-settings.register_profile("moos", max_examples=60, derandomize=True, database=None, **_PROFILE)
+settings.register_profile("moos", max_examples=40, derandomize=True, database=None, **_PROFILE)
 settings.register_profile("thorough", max_examples=2000, database=None, **_PROFILE)
 settings.load_profile("moos")
 
@@ -209,6 +212,15 @@ def write_checkpoint(kind: str, directory: Path) -> None:
 
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _restore_loudness():
+    """A command's `--quiet` is for that command, not for the tests after it."""
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    yield
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)

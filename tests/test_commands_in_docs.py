@@ -163,6 +163,8 @@ def test_the_python_of_the_readme_runs(tmp_path, tiny_checkpoint, monkeypatch):
     ran = 0
     for code in snippets():
         compiled = compile(code, "README.md", "exec")
+        if "moos.integrations" in code and "documents" not in scope:
+            continue
         if not missing_packages(code):
             exec(compiled, scope)
             ran += 1

@@ -37,7 +37,6 @@ def slow(*case):
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
-        ("s3_mixed", 160),
         ("disk_full", 2),
         ("kill_committing", 1),
         ("clock_moved", 8),
@@ -46,7 +45,8 @@ def slow(*case):
         ("source_changed", 10),
         ("two_drivers", 10),
         slow("fsync_error", 14),
-        slow("s3_slow_body", 4),
+        ("s3_slow_body", 4),
+        slow("s3_mixed", 160),
         slow("s3_wrong_etag", 11),
         slow("read_only_output", 6),
         slow("paused_driver", 2),

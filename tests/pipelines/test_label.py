@@ -230,6 +230,7 @@ def test_ray_writes_the_same_bytes(ray_cluster, write_jsonl, pairs, tmp_path):
         assert files_of(here) == files_of(there)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_costs_no_finished_split(write_jsonl, pairs, tmp_path):
     source = write_jsonl("pairs.jsonl", pairs(3000))
     settings = (*PAIRS, "input.split_bytes=2KiB", PERCENTILE)

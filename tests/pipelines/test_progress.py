@@ -97,7 +97,7 @@ def test_without_a_terminal_it_logs_lines_and_polls_first(monkeypatch, caplog):
     assert lines[0].startswith(" 50 %  1 documents, 10 tokens, ")
 
 
-def test_on_a_terminal_it_draws_a_bar_that_ends_full(monkeypatch):
+def test_on_a_terminal_it_draws_a_bar_that_ends_full(monkeypatch, caplog):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -106,7 +106,7 @@ def test_on_a_terminal_it_draws_a_bar_that_ends_full(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
-    with ProgressReport(100, 0) as report:
+    with caplog.at_level(logging.INFO, logger="pipelines"), ProgressReport(100, 0) as report:
         report.finish_split("a", counts(5, 50, 25), 100)
     assert "100%" in terminal.getvalue()
     assert "5 documents" in terminal.getvalue()

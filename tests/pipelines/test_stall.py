@@ -51,6 +51,11 @@ def wait_for_ever():
     raise AssertionError("nobody gave up")
 
 
+def look_for_ever():
+    threading.Event().wait(120)
+    return []
+
+
 def test_a_wait_without_end_ends_with_an_error_that_names_the_key_and_what_it_waited_for(log):
     guard = StallGuard([SPLIT, REST], 0.4, log)
     guard.look_with(lambda: ["the cluster: 0 of 4 CPUs free"])
@@ -151,7 +156,7 @@ def test_without_a_limit_it_only_warns_at_growing_intervals(log, monkeypatch, ca
 def test_a_cluster_that_does_not_answer_is_said_to_be_silent(log, monkeypatch):
     monkeypatch.setattr(stall_module, "LOOK_S", 0.05)
     guard = StallGuard([SPLIT], 0.2, log)
-    guard.look_with(wait_for_ever)
+    guard.look_with(look_for_ever)
     with pytest.raises(StalledError, match="the cluster, which does not say what it has"), guard:
         wait_for_ever()
 
