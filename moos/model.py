@@ -71,7 +71,7 @@ def load_model(checkpoint: Checkpoint) -> TokenClassifier:
     Raises:
         ModelError: The weights cannot be read, do not fit the config, or lack the head.
     """
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     try:
         model = _load_weights(checkpoint)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -83,9 +83,7 @@ def _load_weights(checkpoint: Checkpoint) -> Any:
     path = checkpoint.path
     if (path / INT8_WEIGHTS).exists():
         config = load_config(path)
-        model = AutoModelForTokenClassification.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=torch.float32
-        )
+        model = AutoModelForTokenClassification.from_config(config, dtype=torch.float32)
         model.load_state_dict(dequantize(load_file(path / INT8_WEIGHTS)), strict=True)
         return model
     model, info = load_token_classifier(path, dtype=torch.float32, output_loading_info=True)

@@ -198,8 +198,8 @@ def load_base(base: str, max_length: int) -> TokenClassifier:
         ModelError: The directory cannot be loaded, or the encoder is built for shorter windows.
     """
     # It reports the missing head and loads behind a progress bar; both are as they should be.
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     try:
         model = load_token_classifier(
             base,

@@ -38,7 +38,7 @@ def write_geometry(geometry: Geometry, directory: Path, *, seed: int = 0) -> Non
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = BertForTokenClassification(config)
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     model.train(False).save_pretrained(directory)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(default.path / name, directory / name)

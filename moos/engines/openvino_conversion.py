@@ -149,7 +149,7 @@ def _quiet() -> Iterator[None]:
     root = logging.getLogger()
     level, filters = root.level, list(root.filters)
     verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()
     try:
         with (
             Path(os.devnull).open("w") as nowhere,

@@ -52,7 +52,7 @@ def slow(*case):
         slow("paused_driver", 2),
         slow("two_runs", 24),
         pytest.param("node_lost_committing", 16, marks=(pytest.mark.ray, pytest.mark.slow)),
-        pytest.param("kill_driver_then_replica", 30, marks=pytest.mark.ray),
+        pytest.param("kill_driver_then_replica", 30, marks=(pytest.mark.ray, pytest.mark.slow)),
     ],
 )
 def test_no_fault_loses_doubles_or_alters_a_record(workplace, kind, seed):

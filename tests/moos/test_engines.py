@@ -198,7 +198,14 @@ def test_an_int8_model_is_made_once_and_nothing_of_it_goes_to_stdout(
     assert not list(cache.rglob("*-*"))  # no unfinished directory
 
 
-@pytest.mark.parametrize("name", ["model.xml", "model.bin", "sha256.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.bin",
+        pytest.param("model.xml", marks=pytest.mark.slow),
+        pytest.param("sha256.json", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_int8_model_is_made_again(tiny_checkpoint, cache, made, name, caplog):
     before = load(tiny_checkpoint, "openvino").engine.numerics
     (file,) = cache.rglob(name)

@@ -112,7 +112,7 @@ CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")
         pytest.param(
             "docs.jsonl.zst", [SPLITS, SPLIT_STAGES, "pool.replicas=3"], marks=pytest.mark.slow
         ),
-        ("docs.jsonl.gz", [SPLITS, SPLIT_STAGES, *CORPUS]),
+        pytest.param("docs.jsonl.gz", [SPLITS, SPLIT_STAGES, *CORPUS], marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )

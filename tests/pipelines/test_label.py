@@ -219,6 +219,7 @@ def test_a_run_that_stops_goes_on_to_the_same_bytes(
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_ray_writes_the_same_bytes(ray_cluster, write_jsonl, pairs, tmp_path):
     source = write_jsonl("pairs.jsonl.gz", [*pairs(60), b"no json"])
