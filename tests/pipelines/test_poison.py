@@ -220,6 +220,7 @@ def test_a_run_on_ray_gets_past_documents_that_kill_and_hang(
     assert "hung: no progress in 3 s" in reasons["hang"]
 
 
+@pytest.mark.slow
 def test_a_watchdog_ends_a_process_that_does_nothing_or_too_much():
     script = (
         "import sys, time; from pipelines.watchdog import Watchdog\n"

@@ -258,6 +258,7 @@ def test_one_worker_gives_the_run_of_two(undisturbed, run_alone):
     assert_same(run_alone(), undisturbed[1], 1e-3)
 
 
+@pytest.mark.slow
 def test_one_worker_goes_on_from_a_state_of_two(undisturbed, run_alone, bucket, tmp_path):
     first = states(bucket, "undisturbed")[0].rpartition("/")[0]
     bucket.get(first, str(tmp_path / "state"), recursive=True)
@@ -266,6 +267,7 @@ def test_one_worker_goes_on_from_a_state_of_two(undisturbed, run_alone, bucket, 
     assert_same(run_alone(state), undisturbed[1], 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_sharded_model_trains_like_copies_of_it(undisturbed, start, bucket):
     finish(start("sharded", "workers.strategy=fsdp2"))
