@@ -101,6 +101,31 @@ def config_parser(program: str, description: str, config: "type[BaseModel]") -> 
     return parser
 
 
+def output_parser(program: str, description: str | None) -> CommandParser:
+    """The arguments of a command that looks at a run's output: where it is, and its filesystem."""
+    parser = CommandParser(program, description)
+    parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
+    parser.add_argument(
+        "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
+    )
+    return parser
+
+
+def read_storage_options(parser: CommandParser, text: str) -> dict[str, Any]:
+    """What `--storage-options` holds; exit code 2 where that is not valid, or a secret."""
+    from pydantic import ValidationError
+
+    from moos.config_errors import describe_errors
+    from pipelines.config import StorageConfig
+
+    try:
+        return StorageConfig(storage_options=json.loads(text)).storage_options
+    except ValidationError as error:
+        parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
+    except ValueError as error:
+        parser.error(f"--storage-options is not JSON: {error}")
+
+
 def suggest(wrong: str, known: Sequence[str]) -> str:
     """`; did you mean ...?` with the known word that is closest, nothing where none is close."""
     close = get_close_matches(wrong, known, n=1)

@@ -16,11 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from jobs.command import CommandParser, run_reported
-from moos.config_errors import describe_errors
-from pipelines.config import StorageConfig
+from jobs.command import CommandParser, output_parser, read_storage_options, run_reported
 
 WORKING = ("running", "waiting")
 
@@ -74,14 +70,10 @@ def format_status(status: Mapping[str, Any]) -> str:
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    parser = CommandParser("moos status", __doc__)
-    parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
+    parser = output_parser("moos status", __doc__)
     parser.add_argument("--json", action="store_true", help="one JSON line instead of text")
     parser.add_argument(
         "--watch", type=float, metavar="SECONDS", help="again every so many seconds, to the end"
-    )
-    parser.add_argument(
-        "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
     )
     return parser
 
@@ -92,20 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.read(argv)
     if options.watch is not None and not options.watch > 0:
         parser.error(f"--watch takes seconds above 0, not {options.watch:g}")
-    try:
-        storage = StorageConfig(storage_options=json.loads(options.storage_options))
-    except ValidationError as error:
-        parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
-    except ValueError as error:
-        parser.error(f"--storage-options is not JSON: {error}")
+    storage_options = read_storage_options(parser, options.storage_options)
     # What is shown is the summary; nothing is printed behind it.
     codes: list[int] = []
 
     def job() -> Mapping[str, Any]:
         codes.append(
-            run(
-                options.output, storage.storage_options, watch_s=options.watch, as_json=options.json
-            )
+            run(options.output, storage_options, watch_s=options.watch, as_json=options.json)
         )
         return {}
 

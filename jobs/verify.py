@@ -7,16 +7,17 @@ Says which file, row and promise failed. Exit codes: 0 all promises hold, 1 one 
 is no complete run at OUTPUT.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from jobs.command import EXIT_FAILED, CommandParser, run_reported
-from moos.config_errors import describe_errors
-from pipelines.config import StorageConfig
+from jobs.command import (
+    EXIT_FAILED,
+    CommandParser,
+    output_parser,
+    read_storage_options,
+    run_reported,
+)
 
 
 def run(path: str, options: dict[str, Any]) -> Mapping[str, Any]:
@@ -49,25 +50,15 @@ def run(path: str, options: dict[str, Any]) -> Mapping[str, Any]:
 
 def build_parser() -> CommandParser:
     """The command's arguments."""
-    parser = CommandParser("moos verify", __doc__)
-    parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
-    parser.add_argument(
-        "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
-    )
-    return parser
+    return output_parser("moos verify", __doc__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
     parser = build_parser()
     options = parser.read(argv)
-    try:
-        storage = StorageConfig(storage_options=json.loads(options.storage_options))
-    except ValidationError as error:
-        parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
-    except ValueError as error:
-        parser.error(f"--storage-options is not JSON: {error}")
-    return run_reported(lambda: run(options.output, storage.storage_options))
+    storage_options = read_storage_options(parser, options.storage_options)
+    return run_reported(lambda: run(options.output, storage_options))
 
 
 if __name__ == "__main__":
