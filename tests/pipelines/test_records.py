@@ -221,7 +221,7 @@ def zst(data: bytes) -> bytes:
     return pa.compress(data, codec="zstd", asbytes=True)
 
 
-SOUND = {"docs.jsonl.gz": gzip.compress(LINES), "docs.jsonl.zst": zst(LINES)}
+SOUND = {"docs.jsonl.gz": gzip.compress(LINES, mtime=0), "docs.jsonl.zst": zst(LINES)}
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -233,7 +233,10 @@ def test_a_compressed_file_reads_like_a_plain_one(read, name):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("docs.jsonl.gz", gzip.compress(LINES[:100]) + gzip.compress(LINES[100:])),
+        (
+            "docs.jsonl.gz",
+            gzip.compress(LINES[:100], mtime=0) + gzip.compress(LINES[100:], mtime=0),
+        ),
         ("docs.jsonl.zst", zst(LINES[:100]) + zst(LINES[100:])),
     ],
 )
@@ -297,7 +300,7 @@ LARGE = {
     "docs.jsonl": b"".join(b'{"text": "%s"}\n' % text.encode() for text in _NOISE),
     "docs.parquet": parquet(pa.table({"text": _NOISE})),
 }
-LARGE["docs.jsonl.gz"] = gzip.compress(LARGE["docs.jsonl"], 1)
+LARGE["docs.jsonl.gz"] = gzip.compress(LARGE["docs.jsonl"], 1, mtime=0)
 LARGE["docs.jsonl.zst"] = zst(LARGE["docs.jsonl"])
 
 
