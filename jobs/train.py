@@ -24,7 +24,12 @@ def run(config: TrainConfig) -> Mapping[str, Any]:
 
     # Ray prints a lost worker's end to stdout, which is for the figures alone.
     with contextlib.redirect_stdout(sys.stderr):
-        return run_train(config)
+        try:
+            return run_train(config)
+        finally:
+            # With it goes what hangs there, where the run gave up on it.
+            if "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
 
 
 def build_parser() -> CommandParser:

@@ -12,9 +12,9 @@ import logging
 import os
 import posixpath
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
+from moos.disk_files import write_whole
 from moos.errors import ConfigError
 from moos.retries import DEFAULT_RETRIES, ShortBodyError, open_filesystem, retry
 
@@ -32,9 +33,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+Watch = Callable[[str], AbstractContextManager[object]]
+"""Entered around each call to a store, with what it does in words: tells what a run waits for."""
+
 _GLOB = frozenset("*?[")
-TEMPORARY = ".tmp"
-"""Ending of a file that is being written; one that stays was left by a killed process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,17 @@ class SourceFile:
 class Storage:
     """One place on one filesystem; every path given to its methods is relative to it.
 
-    Calls to a remote store are tried again up to `retries` times; those to a disk never are.
+    Calls to a remote store are tried again up to `retries` times; those to a disk never are. Each
+    is made within `watch`, whatever number of tries it takes.
     """
 
     def __init__(
-        self, url: str, options: dict[str, Any] | None = None, *, retries: int = DEFAULT_RETRIES
+        self,
+        url: str,
+        options: dict[str, Any] | None = None,
+        *,
+        retries: int = DEFAULT_RETRIES,
+        watch: Watch = nullcontext,
     ) -> None:
         """Open a place.
 
@@ -70,6 +78,7 @@ class Storage:
         """
         self.url = url
         self.retries = retries
+        self._watch = watch
         try:
             self.filesystem, root = open_filesystem(url, options or {})
         except (ValueError, ImportError, TypeError) as error:
@@ -79,7 +88,8 @@ class Storage:
 
     def attempt(self, what: str, call: Callable[[], T]) -> T:
         """Make a call to the filesystem; on a remote store again, as `moos.retries.retry` does."""
-        return call() if self.is_local else retry(call, what=what, retries=self.retries)
+        with self._watch(what):
+            return call() if self.is_local else retry(call, what=what, retries=self.retries)
 
     def path(self, name: str) -> str:
         """The filesystem's path of `name`."""
@@ -92,30 +102,15 @@ class Storage:
         on a disk a temporary file is synced and renamed.
         """
         path = self.path(name)
-        if not self.is_local:
-            self.attempt(f"write {path}", lambda: self.filesystem.pipe_file(path, data))
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{secrets.token_hex(4)}{TEMPORARY}"
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-            _sync_directory(os.path.dirname(path))
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        write = write_whole if self.is_local else self.filesystem.pipe_file
+        self.attempt(f"write {path}", lambda: write(path, data))
 
     def get(self, name: str) -> bytes:
         """Read an object whole; FileNotFoundError if there is none."""
         path = self.path(name)
         try:
-            if self.is_local:
-                return bytes(self.filesystem.cat_file(path))
-            return self.attempt(f"read {path}", lambda: self._read_object(path))
+            read = self.filesystem.cat_file if self.is_local else self._read_object
+            return self.attempt(f"read {path}", lambda: bytes(read(path)))
         except NotADirectoryError as error:  # the place itself is a file
             raise FileNotFoundError(path) from error
 
@@ -158,6 +153,7 @@ def list_sources(
     excluded: str | None = None,
     retries: int = DEFAULT_RETRIES,
     key: str = "input.path",
+    watch: Watch = nullcontext,
 ) -> list[SourceFile]:
     """Every file that the input names, in order of its relative path.
 
@@ -170,6 +166,7 @@ def list_sources(
         excluded: Filesystem path of the output, whose files are no input.
         retries: As in `Storage`.
         key: The config key that the paths stand under, for messages.
+        watch: As in `Storage`.
 
     Raises:
         ConfigError: A path names nothing, two files have the same relative path, or the name of one
@@ -177,7 +174,7 @@ def list_sources(
     """
     found: dict[str, SourceFile] = {}
     for path in paths:
-        root, matches = _match(path, options, retries)
+        root, matches = _match(path, options, retries, watch)
         if not matches:
             raise ConfigError(f"{key}: {path!r} names no file; give a file, a directory or a glob")
         for info in matches:
@@ -219,15 +216,6 @@ def is_below(path: str, parent: str) -> bool:
     return f"{path.rstrip('/')}/".startswith(f"{parent.rstrip('/')}/")
 
 
-def _sync_directory(path: str) -> None:
-    """Make a rename survive a power cut, where the system can."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _fixed_part(path: str) -> str:
     """The longest leading directory of a glob that holds no glob character."""
     scheme, separator, rest = path.rpartition("://")
@@ -236,14 +224,16 @@ def _fixed_part(path: str) -> str:
     return f"{scheme}{separator}{'/'.join(fixed) or ('/' if rest.startswith('/') else '.')}"
 
 
-def _match(path: str, options: dict[str, Any], retries: int) -> tuple[str, list[dict[str, Any]]]:
+def _match(
+    path: str, options: dict[str, Any], retries: int, watch: Watch
+) -> tuple[str, list[dict[str, Any]]]:
     """The files that one path of the input names, and the root that they are named from."""
-    storage = Storage(path, options, retries=retries)
+    storage = Storage(path, options, retries=retries, watch=watch)
     info = _look_up(storage, storage.root)
     if info is None and not _GLOB & set(path):
         return storage.root, []
     if info is None:
-        storage = Storage(_fixed_part(path), options, retries=retries)
+        storage = Storage(_fixed_part(path), options, retries=retries, watch=watch)
         return storage.root, list(_glob(storage, path))
     # A name that holds a glob character and is there is that file or directory.
     if info["type"] == "file":

@@ -208,9 +208,10 @@ class JobConfig(ConfigModel):
     """When a document is given up."""
 
     stall_timeout_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
-    """Seconds without progress of any split after which the run says on what it waited and ends
-    with exit code 1; the same command resumes. `auto`: 1800, or twice `document_limits.timeout_s`
-    if that is longer; null: never, it only warns."""
+    """Seconds without progress of any split, or while planning and finishing without an answer of a
+    store, after which the run says on what it waited and ends with exit code 1; the same command
+    resumes. `auto`: 1800, or twice `document_limits.timeout_s` if that is longer; null: never, it
+    only warns."""
 
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""

@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ from pipelines.label_report import write_label_report
 from pipelines.label_spec import LabelSpec, LabelTask
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
+from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import check_places, plan_run
-from pipelines.prepared_run import PreparedRun, look_again, noted
+from pipelines.prepared_run import PreparedRun, begin_run, look_again, noted, open_output
 from pipelines.reasons import add_kinds
 from pipelines.resources import Resources
 from pipelines.run_state import CONTRACT_VERSION, RunState, dump_json
@@ -58,21 +60,24 @@ class PreparedLabelling(PreparedRun):
     config: LabelConfig
 
 
-def prepare_label(config: LabelConfig) -> PreparedLabelling:
+def prepare_label(config: LabelConfig, watch: PhaseWatch | None = None) -> PreparedLabelling:
     """Plan the run and refuse what cannot work; asks no teacher.
+
+    Args:
+        config: The job.
+        watch: Told what goes on.
 
     Raises:
         ConfigError: Input, output, teacher or an earlier run on this output forbids it.
     """
-    output = Storage(
-        config.output.path, config.output.storage_options, retries=config.output.retries
-    )
-    state = RunState(output, sign_label(config))
+    watch = watch or PhaseWatch()
+    output, watched = open_output(config.output, watch)
+    state = RunState(watched, sign_label(config))
     check_teacher(config.teacher)
     check_places(config.input, output)
     state.check_owner()
-    stage_dataset(config.input)
-    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved=())
+    stage_dataset(config.input, watch)
+    plan = plan_run(config, state.read_schema(), state.read_plan(), (), watch)
     _check_columns(config, plan.input_schema)
     done = state.read_done(plan.splits)
     return PreparedLabelling(config=config, output=output, state=state, plan=plan, done=done)
@@ -159,30 +164,40 @@ def run_label(config: LabelConfig) -> dict[str, Any]:
         MoosError: Work failed, or another run works on the output; the same command resumes.
     """
     began = time.monotonic()
-    run = prepare_label(config)
-    resources = None
-    if run.todo:
-        sized = config.model_copy(update={"pool": config.sized_pool})
-        resources = reserve_resources(sized, beside_tasks=False)
-    with Lease(run.output) as lease:
-        run = look_again(run)
-        return _run_leased(run, lease, resources, began)
+    watch = PhaseWatch(config.stall_limit_s)
+    with ExitStack() as held:
+        with watch.guard("planning"):
+            run = prepare_label(config, watch)
+            resources = None
+            if run.todo:
+                sized = config.model_copy(update={"pool": config.sized_pool})
+                with watch.call("connect to the cluster"):
+                    resources = reserve_resources(sized, beside_tasks=False)
+            with watch.call("take the lease"):
+                lease = held.enter_context(Lease(run.output))
+            run = look_again(run)
+            begin_run(run, config)
+        return _run_leased(run, lease, resources, watch, began)
 
 
 def _run_leased(
-    run: PreparedLabelling, lease: Lease, resources: Resources | None, began: float
+    run: PreparedLabelling,
+    lease: Lease,
+    resources: Resources | None,
+    watch: PhaseWatch,
+    began: float,
 ) -> dict[str, Any]:
-    state, todo = run.state, run.todo
-    state.begin(run.config, run.plan.input_schema)
+    state, output = run.state, run.state.output
     with noted(run, lease, job="label", unit="words") as events:
-        passes = _Passes(run, lease, resources, events)
-        worked = passes.run(todo) if todo else {}
-        done = {**run.done, **worked}
-        sums = sum_labels(done, _read_bounds(run.output))
-        manifest = build_manifest(state, run.plan.splits, done, sums)
-        write_label_report(run.output, manifest)
-        finish_run(state, manifest, lease.confirm)
-        summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
+        passes = _Passes(run, lease, resources, watch, events)
+        worked = passes.run(run.todo) if run.todo else {}
+        with watch.guard("finishing", events):
+            done = {**run.done, **worked}
+            sums = sum_labels(done, _read_bounds(output))
+            manifest = build_manifest(state, run.plan.splits, done, sums)
+            write_label_report(output, manifest)
+            finish_run(state, manifest, lease, watch)
+            summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
         events.note("finished", **summary)
     return summary
 
@@ -195,27 +210,32 @@ class _Passes:
         run: PreparedLabelling,
         lease: Lease,
         resources: Resources | None,
+        watch: PhaseWatch,
         events: EventLog,
     ) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources
+        self._watch = watch
         self._events = events
         self.num_labelled = 0
 
     def run(self, todo: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
         """Work the splits; their done records by id."""
-        filters = self._run.config.filters
+        filters, state = self._run.config.filters, self._run.state
         if not filters.needs_corpus:
             bounds = resolve_bounds(filters.to_filters(), [])
-            self._run.output.put(BOUNDS, dump_json(asdict(bounds)))
+            with self._watch.guard("planning", self._events):
+                state.output.put(BOUNDS, dump_json(asdict(bounds)))
             return self._pass(todo, "label", bounds)
-        labelled = self._run.state.read_scored(todo)
+        with self._watch.guard("planning", self._events):
+            labelled = state.read_scored(todo)
         unlabelled = [split for split in todo if split.id not in labelled]
         logger.info("first pass: %d of %d splits are labelled already", len(labelled), len(todo))
         if unlabelled:
             self._pass(unlabelled, "label", None)
-        settled = _read_bounds(self._run.output) or self._settle_bounds()
+        with self._watch.guard("settling the filters", self._events):
+            settled = _read_bounds(state.output) or self._settle_bounds()
         logger.info("second pass: filters come to %s", json.dumps(asdict(settled)))
         return self._pass(todo, "filter", settled)
 
@@ -230,10 +250,10 @@ class _Passes:
         figures: list[PairFigures] = []
         for record in run.state.read_scored(run.plan.splits).values():
             if record["data"] is not None:
-                data = run.output.get(record["data"]["name"])
+                data = run.state.output.get(record["data"]["name"])
                 figures.extend(read_figures(pq.read_table(pa.BufferReader(data))))
         bounds = resolve_bounds(run.config.filters.to_filters(), figures)
-        run.output.put(BOUNDS, dump_json(asdict(bounds)))
+        run.state.output.put(BOUNDS, dump_json(asdict(bounds)))
         return bounds
 
     def _pass(
@@ -294,7 +314,7 @@ def summarise_labels(
 ) -> dict[str, Any]:
     """What the job prints, its exit code in it; warnings are logged."""
     totals = manifest["totals"]
-    exit_code = judge(run.config, run.output, manifest)
+    exit_code = judge(run.config, run.state.output, manifest)
     if totals["documents"] and totals["passed"] < totals["documents"] / 2:
         logger.warning(
             "only %d of %d documents pass the filters (%s); see %s/report.html",

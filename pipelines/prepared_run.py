@@ -3,16 +3,19 @@
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.config import JobConfig, RunOutputConfig
 from pipelines.counts import add_counts
 from pipelines.events import EventLog
 from pipelines.lease import Lease, LeaseLostError
+from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import Plan
 from pipelines.reasons import add_kinds
 from pipelines.run_state import SUCCESS, RunState
@@ -26,7 +29,7 @@ class PreparedRun:
     """A run that passed every check that needs no replica.
 
     Attributes:
-        output: Where it writes.
+        output: Where it writes; its calls are not watched, being for the lease and the log.
         state: Its state there.
         plan: What there is to do.
         done: The valid done records by split id.
@@ -61,6 +64,12 @@ class PreparedRun:
 RunT = TypeVar("RunT", bound=PreparedRun)
 
 
+def open_output(settings: RunOutputConfig, watch: PhaseWatch) -> tuple[Storage, Storage]:
+    """The output twice: for the lease and the log, and for the work, whose calls are watched."""
+    open_it = partial(Storage, settings.path, settings.storage_options, retries=settings.retries)
+    return open_it(), open_it(watch=watch.call)
+
+
 def look_again(run: RunT) -> RunT:
     """The run as it stands once its lease is held: another may have begun, gone on or ended."""
     run.state.check_owner()
@@ -75,11 +84,32 @@ def look_again(run: RunT) -> RunT:
     return run
 
 
+def begin_run(
+    run: PreparedRun,
+    config: JobConfig,
+    files: Mapping[str, bytes] | None = None,
+    *,
+    again: bool = False,
+) -> None:
+    """Write what a run settles, and its plan; an earlier success no longer holds.
+
+    Args:
+        run: The run, its lease held.
+        config: Its config.
+        files: Contents of what else a first run keeps, by name.
+        again: Splits that are done are worked again.
+    """
+    run.state.begin(config, run.plan.input_schema, files)
+    run.state.write_plan(run.plan.splits)
+    if run.todo or again:
+        run.state.output.remove(SUCCESS)
+
+
 @contextmanager
 def noted(
     run: PreparedRun, lease: Lease, *, job: str, unit: str, again: Collection[str] = ()
 ) -> Iterator[EventLog]:
-    """The run's log, open while it works; the plan is written, and how it ends is noted.
+    """The run's log, open while it works; how it ends is noted.
 
     The job notes `finished` itself, last: only it knows the summary.
 
@@ -90,9 +120,6 @@ def noted(
         unit: What documents are counted in.
         again: Ids of done splits that are worked again.
     """
-    run.state.write_plan(run.plan.splits)
-    if run.todo or again:  # an earlier success no longer holds
-        run.output.remove(SUCCESS)
     with open_log(run.output, lease) as events:
         _note_plan(run, events, job, unit, again)
         yield events
