@@ -4,6 +4,7 @@ Loads no more than argparse does, so that `--help` and shell completion answer a
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import re
@@ -179,6 +180,29 @@ def run_config_job(
         return run(config, options)
 
     return run_reported(job, resume_hint=resume_hint)
+
+
+def add_retry_option(parser: CommandParser) -> None:
+    """Add `--retry-quarantined` to a command that works a corpus."""
+    parser.add_argument(
+        "--retry-quarantined",
+        action="store_true",
+        help="try quarantined records again, and only those, besides what is not done yet",
+    )
+
+
+@contextmanager
+def beside_ray(*, is_used: bool = True) -> Iterator[None]:
+    """Keep stdout for the summary, and leave Ray at the end: with it goes what hangs there.
+
+    Ray prints what its processes say to stdout, some of it when it leaves.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
+            if is_used and "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
 
 
 def print_config(config: "BaseModel") -> None:

@@ -9,28 +9,30 @@ command again to resume. Exit codes: 0 complete, 1 incomplete (run again), 2 con
 complete but too many records quarantined, or a damaged file.
 """
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job
+from jobs.command import (
+    CommandParser,
+    add_retry_option,
+    beside_ray,
+    config_parser,
+    run_config_job,
+)
 from pipelines.label_config import LabelConfig
 
 
-def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
+def run(
+    config: LabelConfig, *, dry_run: bool = False, retry_quarantined: bool = False
+) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.label import prepare_label, run_label
 
     if dry_run:
         return prepare_label(config).describe()
-    # Ray prints what its processes say to stdout; the summary stands there alone.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            return run_label(config)
-        finally:
-            if config.executor == "ray" and "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
+    with beside_ray(is_used=config.executor == "ray"):
+        return run_label(config, retry_quarantined=retry_quarantined)
 
 
 def build_parser() -> CommandParser:
@@ -39,6 +41,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="plan, check, write nothing but a staged dataset"
     )
+    add_retry_option(parser)
     return parser
 
 
@@ -47,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_config_job(
         build_parser(),
         LabelConfig,
-        lambda config, options: run(config, dry_run=options.dry_run),
+        lambda config, options: run(
+            config, dry_run=options.dry_run, retry_quarantined=options.retry_quarantined
+        ),
         argv,
         resume_hint="\nrun the same command again to resume",
     )

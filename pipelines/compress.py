@@ -6,8 +6,7 @@ Resume is planned minus done; nothing else is remembered between runs.
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
 from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import check_places, plan_run
-from pipelines.prepared_run import PreparedRun, begin_run, look_again, noted, open_output
+from pipelines.prepared_run import PreparedRun, begun, noted, open_output
 from pipelines.report import write_report
 from pipelines.resources import Resources
 from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER, RunState
@@ -51,13 +50,11 @@ class PreparedCompress(PreparedRun):
         config: The job.
         checkpoint: What compresses.
         scoring: How its outputs become scores.
-        retried: Done splits whose quarantined records are to be tried again.
     """
 
     config: CompressConfig
     checkpoint: Checkpoint
     scoring: Scoring
-    retried: tuple[InputSplit, ...] = ()
 
 
 def prepare_compress(config: CompressConfig, watch: PhaseWatch | None = None) -> PreparedCompress:
@@ -132,19 +129,14 @@ def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> 
     """
     began = time.monotonic()
     watch = PhaseWatch(config.stall_limit_s)
-    with ExitStack() as held:
-        with watch.guard("planning"):
-            run = prepare_compress(config, watch)
-            run = _plan_retries(run) if retry_quarantined else run
-            resources = None
-            if run.todo or run.retried:
-                with watch.call("connect to the cluster"):
-                    resources = reserve_resources(config, beside_tasks=config.stages == "split")
-            with watch.call("take the lease"):
-                lease = held.enter_context(Lease(run.output))
-            run = look_again(run)
-            run = _plan_retries(run) if retry_quarantined else run
-            begin_run(run, config, _own_files(run), again=bool(run.retried))
+    with begun(
+        lambda watch: prepare_compress(config, watch),
+        config,
+        watch,
+        reserve=lambda: reserve_resources(config, beside_tasks=config.stages == "split"),
+        files=_own_files,
+        retry_quarantined=retry_quarantined,
+    ) as (run, lease, resources):
         return _run_leased(run, lease, resources, watch, began)
 
 
@@ -163,8 +155,7 @@ def _run_leased(
     watch: PhaseWatch,
     began: float,
 ) -> dict[str, Any]:
-    again = [split.id for split in run.retried]
-    with noted(run, lease, job="compress", unit="tokens", again=again) as events:
+    with noted(run, lease, job="compress", unit="tokens") as events:
         work = _Work(run, lease, resources, watch, events)
         worked = work.run(run.todo) if run.todo else {}
         if run.retried:
@@ -204,17 +195,6 @@ def _finish(
     write_report(state.output, manifest, done, config=config, timings=slowest)
     finish_run(state, manifest, lease, watch)
     return manifest
-
-
-def _plan_retries(run: PreparedCompress) -> PreparedCompress:
-    """The run with the done splits to try again: those of damaged files whole, others in part."""
-    whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
-    in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
-    return replace(
-        run,
-        done={name: record for name, record in run.done.items() if name not in whole},
-        retried=tuple(split for split in run.plan.splits if split.id in in_part),
-    )
 
 
 class _Work:

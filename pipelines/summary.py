@@ -57,7 +57,7 @@ def summarise(
     _warn_about_rate(manifest)
     ids = manifest.get("ids")
     if ids is not None:
-        _warn_about_ids(config.input.id_column, ids, counts.documents)
+        warn_about_ids(config.input.id_column, ids, counts.documents)
     return {
         "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
         "exit_code": exit_code,
@@ -158,7 +158,14 @@ def _warn_about_text(config: CompressConfig, counts: SplitCounts) -> None:
         )
 
 
-def _warn_about_ids(column: str | None, ids: Mapping[str, Any], num_documents: int) -> None:
+def warn_about_ids(column: str | None, ids: Mapping[str, Any], num_documents: int) -> None:
+    """Warn of ids that several documents have, and of documents that have none.
+
+    Args:
+        column: `input.id_column`.
+        ids: What the manifest says of them.
+        num_documents: Documents of the run.
+    """
     if ids["repeated_ids"]:
         logger.warning(
             "%d ids are those of several documents, %d in all. First: %s. If they should be of one "
