@@ -181,7 +181,9 @@ def _build_trainer(
     from pipelines.train_callback import StoredStates
 
     workers = config.workers
+    # Annotated as Ray Train's first version takes them.
     loop: Any = train_worker
+    callbacks: list[Any] = [StoredStates(board)]
     return TorchTrainer(
         loop,
         train_loop_config={
@@ -208,7 +210,7 @@ def _build_trainer(
                 checkpoint_score_attribute="score",
                 checkpoint_score_order="max",
             ),
-            callbacks=[StoredStates(board)],
+            callbacks=callbacks,
         ),
     )
 

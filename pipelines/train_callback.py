@@ -5,7 +5,7 @@ from typing import Any
 from ray.train import UserCallback
 
 
-class StoredStates(UserCallback):  # type: ignore[misc]  # not annotated in Ray
+class StoredStates(UserCallback):
     """Called by Ray Train's controller once a state is uploaded."""
 
     def __init__(self, board: Any) -> None:

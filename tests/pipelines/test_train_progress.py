@@ -121,7 +121,7 @@ def test_labels_that_are_never_read_end_training_before_it_needs_ray(
 
 
 @pytest.mark.parametrize(("given", "limit"), [("auto", 1800), ("7", 7), ("null", None)])
-def test_training_has_a_limit_of_its_own(given, limit, training_base):
-    overrides = ("data.path=in", "output.path=out", f"training.base={training_base}")
+def test_training_has_a_limit_of_its_own(given, limit):
+    overrides = ("data.path=in", "output.path=out", "training.base=x", "training.base_name=x")
     config = load_config(TrainConfig, None, [*overrides, f"stall_timeout_s={given}"])
     assert config.stall_limit_s == limit
