@@ -83,7 +83,7 @@ class EventLog:
         self.run = run
         self.timings = SplitTimings()
         self._output = output
-        self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self._part = 0
         self._lines: list[bytes] = []
         self._milestones: list[bytes] = []
