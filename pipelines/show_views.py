@@ -55,7 +55,7 @@ def build_views(request: ShowRequest) -> list[Shown]:
     """
     if request.source == STDIN:
         return _view_texts(request)
-    storage = Storage(request.source, request.storage_options)
+    storage = Storage(request.source, dict(request.storage_options))
     if not is_output(storage):
         return _view_texts(request)
     output = ShownOutput.open(storage)
