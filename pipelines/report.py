@@ -48,19 +48,6 @@ def write_report(
         config: The job.
         timings: The splits that took longest.
     """
-    page = build_report(output, manifest, done, config=config, timings=timings)
-    output.put(REPORT, page.encode("utf-8"))
-
-
-def build_report(
-    output: Storage,
-    manifest: Mapping[str, Any],
-    done: Mapping[str, Mapping[str, Any]],
-    *,
-    config: CompressConfig,
-    timings: Sequence[SplitTiming],
-) -> str:
-    """The page as HTML; see `write_report`."""
     shown = ShownOutput(output, manifest)
     total, extremes = DocumentDigest(), []
     for place, digest in read_digests(manifest, done):
@@ -81,7 +68,8 @@ def build_report(
         f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}{ids_section(manifest)}</main>"
     )
     scripts = [read_asset(name) for name in (*WORD_VIEW, "report.js")]
-    return build_page("moos run", body, style=STYLE + read_asset("show.css"), scripts=scripts)
+    page = build_page("moos run", body, style=STYLE + read_asset("show.css"), scripts=scripts)
+    output.put(REPORT, page.encode("utf-8"))
 
 
 _NONE = np.zeros(0, dtype=np.int64)
