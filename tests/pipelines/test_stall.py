@@ -197,7 +197,7 @@ def test_a_store_that_never_answers_ends_the_run_and_the_same_command_goes_on(
 
     compress(source, tmp_path / "before")  # so that loading takes no time below
     with monkeypatch.context() as patch:
-        # Not by `stall_timeout_s`, which must exceed the watchdog's time: that one ends the process.
+        # Not by `stall_timeout_s`: it must exceed the watchdog's time, and that ends the process.
         patch.setattr(CompressConfig, "stall_limit_s", 4.0)
         patch.setattr(SplitWorker, "_check_source", hang)
         with pytest.raises(StalledError, match=r"docs\.jsonl, bytes 2048 to \d+: 'work' at"):
