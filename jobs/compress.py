@@ -14,9 +14,9 @@ from typing import Any
 from jobs.command import (
     CommandParser,
     add_retry_option,
-    beside_ray,
     config_parser,
     run_config_job,
+    summary_alone,
 )
 from pipelines.config import CompressConfig
 
@@ -29,7 +29,7 @@ def run(
 
     if dry_run:
         return describe_plan(prepare_compress(config))
-    with beside_ray(is_used=config.executor == "ray"):
+    with summary_alone(executor=config.executor):
         return run_compress(config, retry_quarantined=retry_quarantined)
 
 

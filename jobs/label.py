@@ -16,9 +16,9 @@ from typing import Any
 from jobs.command import (
     CommandParser,
     add_retry_option,
-    beside_ray,
     config_parser,
     run_config_job,
+    summary_alone,
 )
 from pipelines.label_config import LabelConfig
 
@@ -31,7 +31,7 @@ def run(
 
     if dry_run:
         return prepare_label(config).describe()
-    with beside_ray(is_used=config.executor == "ray"):
+    with summary_alone(executor=config.executor):
         return run_label(config, retry_quarantined=retry_quarantined)
 
 

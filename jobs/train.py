@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, beside_ray, config_parser, run_config_job
+from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
 from pipelines.train_config import TrainConfig
 
 
@@ -21,7 +21,7 @@ def run(config: TrainConfig) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.train import run_train
 
-    with beside_ray():
+    with summary_alone(executor="ray"):
         return run_train(config)
 
 
