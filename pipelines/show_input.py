@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
+from moos.listing import SourceFile, list_sources
 from moos.pieces import read_pieces
 from moos.ranged_file import open_source
 from moos.records import BadRecord, RecordGroup, RecordParser, is_text_type
 from moos.splits import file_kind, split_file
-from moos.storage import SourceFile, Storage, list_sources
+from moos.storage import Storage
 from pipelines.config import InputConfig
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
 

@@ -26,7 +26,8 @@ from moos.records import RecordParser
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS
 from moos.source_files import DamagedFileError, WatchedFile, measure_content
 from moos.splits import InputSplit, split_file
-from moos.storage import SourceFile, Storage
+from moos.listing import SourceFile
+from moos.storage import Storage
 from tests.fuzz.choices import Choices
 
 LINE_BYTES, LINE_START, PIECE_BYTES = 160, 16, 48

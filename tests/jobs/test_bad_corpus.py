@@ -63,13 +63,6 @@ def run(run_moos, tiny_checkpoint):
     return compress
 
 
-def write_files(case, directory):
-    directory.mkdir()
-    for name, content in case.files.items():
-        (directory / name).write_bytes(content)
-    return directory
-
-
 class Found:
     """What a run made of each directory of its input, and of each line among good ones."""
 
@@ -148,7 +141,7 @@ def together(run, tmp_path_factory):
                 (place / "in" / "lines" / "docs.jsonl").write_bytes(LINES)
             for number, case in enumerate(TOGETHER):
                 if case.kind == kind and case.line is None:
-                    write_files(case, place / "in" / str(number))
+                    case.write(place / "in" / str(number))
             settings = ("input.id_column=id", f"output.format={output_format}")
             result = run(place / "in", place / "out", *settings)
             assert result.code == 3, result.err
@@ -172,7 +165,7 @@ def mark_slow(cases):
 
 @pytest.mark.parametrize("case", mark_slow(ALONE))
 def test_what_becomes_of_bad_input_alone(run, case, tmp_path):
-    source = write_files(case, tmp_path / "in")
+    source = case.write(tmp_path / "in")
     result = run(source, tmp_path / "out", *case.settings)
     assert result.code == case.exit_code, result.err
     for words in [*(case.refused or []), *case.warned]:
@@ -180,7 +173,7 @@ def test_what_becomes_of_bad_input_alone(run, case, tmp_path):
     if case.refused is not None:
         assert not (tmp_path / "out").exists()
         return
-    Found(tmp_path / "out").check(case, "")
+    Found(tmp_path / "out").check(case, next(iter(case.files), "").rpartition("/")[0])
 
 
 def test_there_are_cases_enough_and_none_stands_twice():

@@ -21,7 +21,8 @@ from moos.splits import (
     splits_from_table,
     splits_to_table,
 )
-from moos.storage import SourceFile, Storage
+from moos.listing import SourceFile
+from moos.storage import Storage
 
 BOM = b"\xef\xbb\xbf"
 LINE = st.one_of(
