@@ -22,8 +22,8 @@ class BadRecord:
         position: Byte offset of its line (in the decompressed file), or its row in the file.
         reason: What is wrong with it.
         raw: The record as it was: the line, or the row as an Arrow IPC stream.
-        raw_format: `line`, `arrow`, `line_start` for the beginning of a line too long to keep, or
-            `file` for a whole file, which has no raw bytes here.
+        raw_format: `line`, `arrow`, `line_start` for the beginning of a line too long to keep;
+            without raw bytes `file` for a whole file, `left_out` where a split has too many.
         id: Value of the id column, where one is set and could be read.
     """
 
@@ -66,7 +66,7 @@ class RecordGroup:
             id_ = _field_id(self.fields[row], id_column)
             return BadRecord(position, reason, self.lines[row], "line", id_)
         one = self.batch.slice(row, 1)
-        return BadRecord(position, reason, record_to_ipc(one), "arrow", _row_id(one, id_column))
+        return BadRecord(position, reason, row_to_ipc(one), "arrow", _row_id(one, id_column))
 
     def values(self, name: str) -> list[Any]:
         """One field of each row; None where a row lacks it."""
@@ -226,7 +226,7 @@ class RecordParser:
                 continue
             one = batch.slice(row, 1)
             id_ = _row_id(one, self.id_column)
-            group.bad.append(BadRecord(first_row + row, reason, record_to_ipc(one), "arrow", id_))
+            group.bad.append(BadRecord(first_row + row, reason, row_to_ipc(one), "arrow", id_))
         kept = take_rows(batch, good)
         return replace(group, batch=kept)
 
@@ -283,6 +283,21 @@ def _check_row(one: pa.RecordBatch) -> None:
             raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
         except (OverflowError, ValueError):
             continue  # A date that Python lacks is sound in Arrow.
+
+
+def row_to_ipc(row: pa.RecordBatch) -> bytes:
+    """A batch of one row as an Arrow IPC stream, its dictionaries without other rows' values."""
+    columns = [
+        _own_dictionary(column) if pa.types.is_dictionary(column.type) else column
+        for column in row.columns
+    ]
+    return record_to_ipc(pa.RecordBatch.from_arrays(columns, schema=row.schema))
+
+
+def _own_dictionary(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    kind, values = column.type, column.dictionary_decode().drop_null()
+    codes = pa.array([0 if len(values) else None], kind.index_type)
+    return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
 
 
 def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:

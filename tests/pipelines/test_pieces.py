@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from moos import pieces as pieces_module
 from moos.errors import MoosError
 from moos.listing import SourceFile
+from moos.parquet_rows import MAX_BATCH_ROWS
 from moos.pieces import (
-    MAX_BATCH_ROWS,
     PIECE_BYTES,
     RawPiece,
     RunReader,

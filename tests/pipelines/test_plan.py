@@ -257,7 +257,10 @@ def test_a_parquet_file_that_unpacks_to_too_much_is_damaged(
                 assert len(source_files.unpack(watched, extension).getvalue()) == size
                 continue
             with (
-                pytest.raises(source_files.DamagedFileError, match="unpacks to more than 1048576"),
+                pytest.raises(
+                    source_files.DamagedFileError,
+                    match=rf"its {len(packed)} bytes unpack to more than 1048576, .* without \.",
+                ),
                 source_files.name_damage(watched, path.name),
             ):
                 source_files.unpack(watched, extension)

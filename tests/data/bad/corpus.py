@@ -85,6 +85,7 @@ def read_cases() -> tuple[Case, ...]:
 def _read_case(entry: dict[str, Any]) -> Case:
     name = entry.pop("name")
     rows, quarantined = entry.pop("rows", []), _as_list(entry.pop("quarantined", []))
+    quarantined *= entry.pop("times", 1)
     line, files = None, {}
     if "line" in entry or "line_bytes" in entry:
         line = _content({"text": entry.pop("line", None), "bytes": entry.pop("line_bytes", None)})
