@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.document import CompressedDocument
-from moos.records import RecordGroup, take_rows
+from moos.records import RecordGroup
+from moos.text_columns import take_rows
 from moos.schema import EXTRA_JSON, Annotations, annotation_columns, annotation_rows, output_schema
 from moos.storage import Storage
 

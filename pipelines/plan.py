@@ -19,7 +19,7 @@ from moos.listing import SourceFile, check_readable, list_sources
 from moos.parquet_files import open_parquet
 from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
-from moos.records import is_text_type
+from moos.text_columns import is_text_type
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
 from moos.source_files import WatchedFile, measure_content, unpack
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file

@@ -9,7 +9,7 @@ import yaml
 from moos.listing import describe_file
 from moos.partitions import partition_columns
 from moos.pieces import RunReader
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.schema import reserved_columns
 from moos.splits import InputSplit
 from moos.storage import Storage

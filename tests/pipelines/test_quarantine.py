@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from moos.pieces import RawPiece
-from moos.records import BadRecord, RecordParser
+from moos.records import BadRecord
+from moos.record_parser import RecordParser
 from moos.splits import InputSplit
 from pipelines import quarantine
 from pipelines.quarantine import Quarantine

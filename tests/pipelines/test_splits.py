@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moos.errors import ConfigError
 from moos.pieces import RunReader
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.splits import (
     WHOLE_FILE,
     InputSplit,
