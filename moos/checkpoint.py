@@ -15,7 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from moos.checkpoint_files import OUTLIER_CONSTANTS, check_files, locate
+from moos.checkpoint_files import (
+    ADAPTER_CONFIG,
+    OUTLIER_CONSTANTS,
+    adapter_error,
+    check_files,
+    locate,
+)
 from moos.config import ConfigModel, ScoringConfig, UnitInterval, WindowConfig
 from moos.config_errors import describe_errors
 from moos.errors import ModelError
@@ -98,6 +104,8 @@ def read_checkpoint(location: str, preserve_label: str | None = None) -> Checkpo
             no fast tokenizer, there are not two labels, or the order of the labels is unclear.
     """
     path = locate(location)
+    if (path / ADAPTER_CONFIG).exists():
+        raise adapter_error(location)
     config = _read_json(path / "config.json", location)
     check_files(path, location)
     _check_head(config, location)

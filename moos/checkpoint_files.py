@@ -68,11 +68,8 @@ def check_files(path: Path, location: str) -> None:
     """Refuse a checkpoint whose files cannot, or must not, be loaded.
 
     Raises:
-        ModelError: Weights are pickled, missing or come with an adapter, or there is no fast
-            tokenizer.
+        ModelError: Weights are pickled or missing, or there is no fast tokenizer.
     """
-    if (path / ADAPTER_CONFIG).exists():
-        raise adapter_error(location)
     if not any(file.name != OUTLIER_CONSTANTS for file in path.glob("*.safetensors")):
         if pickled := find_pickles(path):
             raise ModelError(

@@ -19,8 +19,9 @@ from moos.parquet_files import open_parquet
 from moos.source_files import WatchedFile, unpack
 from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
 
-DECODED_BYTES = 1 << 26
-"""Bytes that rows may decode to while they are read, and those of a part, or one row if larger."""
+DECODED_BYTES = 1 << 25
+"""Bytes that rows decode to at once, or one row if larger. Joining them takes up to six times this:
+what was read before, what is read, and both in one."""
 
 MAX_BATCH_ROWS = 8192
 
@@ -200,12 +201,13 @@ def _value_bytes(column: pa.Array) -> NDArray[np.int64]:
     if pa.types.is_dictionary(column.type):
         lengths = _value_bytes(column.dictionary)
         codes = pc.fill_null(column.indices.cast(pa.int64()), len(lengths))
-        return np.append(lengths, 0)[codes.to_numpy(zero_copy_only=False)]
+        values: NDArray[np.int64] = np.append(lengths, 0)[codes.to_numpy(zero_copy_only=False)]
+        return values
     if pa.types.is_string_view(column.type):
         texts = column.cast(pa.binary_view())
         return np.array([len(text.as_py() or b"") for text in texts], dtype=np.int64)
     try:
-        lengths = pc.fill_null(pc.binary_length(column), 0)
+        sizes = pc.fill_null(pc.binary_length(column), 0)
     except pa.ArrowNotImplementedError:
         return np.zeros(len(column), dtype=np.int64)
-    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.asarray(sizes.to_numpy(zero_copy_only=False), dtype=np.int64)

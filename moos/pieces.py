@@ -7,7 +7,7 @@ whether its file is read for it or for a run of splits, so micro-batches and out
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import pyarrow as pa
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 from moos.errors import DataError
 from moos.json_columns import JsonValue, parse_record
 from moos.partitions import Partition, agrees, parse_partition
-from moos.pieces import RawPiece, record_to_ipc
+from moos.pieces import RawPiece
 from moos.record_ids import field_id, row_id
-from moos.records import BadRecord, RecordGroup
+from moos.records import BadRecord, RecordGroup, row_to_ipc
 from moos.schema import RESERVED_COLUMNS
 from moos.source_files import BOM, MAX_LINE_BYTES
 from moos.text_columns import take_rows, text_bytes
@@ -160,21 +160,6 @@ def _check_row(one: pa.RecordBatch) -> None:
             raise DataError(f"column {name!r} is not valid UTF-8: {reason}") from error
         except (OverflowError, ValueError):
             continue  # A date that Python lacks is sound in Arrow.
-
-
-def row_to_ipc(row: pa.RecordBatch) -> bytes:
-    """A batch of one row as an Arrow IPC stream, its dictionaries without other rows' values."""
-    columns = [
-        _own_dictionary(column) if pa.types.is_dictionary(column.type) else column
-        for column in row.columns
-    ]
-    return record_to_ipc(pa.RecordBatch.from_arrays(columns, schema=row.schema))
-
-
-def _own_dictionary(column: pa.DictionaryArray) -> pa.DictionaryArray:
-    kind, values = column.type, column.dictionary_decode().drop_null()
-    codes = pa.array([0 if len(values) else None], kind.index_type)
-    return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
 
 
 def _read_value(name: str, scalar: pa.Scalar) -> Any:

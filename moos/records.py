@@ -106,6 +106,21 @@ class RecordGroup:
         ]
 
 
+def row_to_ipc(row: pa.RecordBatch) -> bytes:
+    """A batch of one row as an Arrow IPC stream, its dictionaries without other rows' values."""
+    columns = [
+        _own_dictionary(column) if pa.types.is_dictionary(column.type) else column
+        for column in row.columns
+    ]
+    return record_to_ipc(pa.RecordBatch.from_arrays(columns, schema=row.schema))
+
+
+def _own_dictionary(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    kind, values = column.type, column.dictionary_decode().drop_null()
+    codes = pa.array([0 if len(values) else None], kind.index_type)
+    return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
+
+
 def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:
     """A column of one value; of nulls it may be of any type, where Arrow's `repeat` lacks some."""
     return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value).cast(kind), count)

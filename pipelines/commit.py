@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from moos.document import CompressedDocument
 from moos.records import RecordGroup
-from moos.text_columns import take_rows
 from moos.schema import EXTRA_JSON, Annotations, annotation_columns, annotation_rows, output_schema
 from moos.storage import Storage
+from moos.text_columns import take_rows
 
 ROW_GROUP_CHARS = 16 << 20
 """Characters of text per row group of a Parquet output."""

@@ -19,11 +19,11 @@ from moos.listing import SourceFile, check_readable, list_sources
 from moos.parquet_files import open_parquet
 from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
-from moos.text_columns import is_text_type
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
 from moos.source_files import WatchedFile, measure_content, unpack
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import Storage, is_below
+from moos.text_columns import is_text_type
 from pipelines.config import InputConfig, JobConfig
 from pipelines.partition_plan import check_doubled, settle_partition_columns
 

@@ -11,11 +11,11 @@ from moos.errors import ConfigError
 from moos.listing import SourceFile, list_sources
 from moos.pieces import read_pieces
 from moos.ranged_file import open_source
-from moos.records import BadRecord, RecordGroup
 from moos.record_parser import RecordParser
-from moos.text_columns import is_text_type
+from moos.records import BadRecord, RecordGroup
 from moos.splits import file_kind, split_file
 from moos.storage import Storage
+from moos.text_columns import is_text_type
 from pipelines.config import InputConfig
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
 

@@ -141,9 +141,7 @@ class RowSink:
         if self.counts.documents:
             record["data"] = put_object(output, "data", self._split.id, self._rows.extension, data)
         if lines := self._quarantine.to_bytes():
-            record["quarantine"] = put_object(
-                output, "quarantine", self._split.id, "jsonl", lines
-            )
+            record["quarantine"] = put_object(output, "quarantine", self._split.id, "jsonl", lines)
         return record
 
 

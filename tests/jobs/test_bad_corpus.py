@@ -88,14 +88,14 @@ class Found:
     def _part_lines(self):
         """The rows and records of the directory of lines, each to its own case."""
         number = None
-        for row in self.rows.pop("lines", []):
+        for row in self.rows.pop(LINES_DIRECTORY, []):
             name = str(row.get("id"))
             if name.startswith("before "):
                 number = name.removeprefix("before ")
             else:
                 self.rows[number].append(row)
         starts = list(LINE_STARTS)
-        for record in self.quarantined.pop("lines", []):
+        for record in self.quarantined.pop(LINES_DIRECTORY, []):
             at = starts[bisect(starts, record["position"]) - 1]
             self.quarantined[LINE_STARTS[at]].append(record)
 
@@ -124,6 +124,8 @@ def join_lines():
 
 
 LINES, LINE_STARTS = join_lines()
+LINES_DIRECTORY = "(lines)"
+"""First in order, so that the columns are inferred from it whatever else is in the sample."""
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +139,8 @@ def together(run, tmp_path_factory):
             place = tmp_path_factory.mktemp(kind)
             (place / "in").mkdir()
             if kind == "jsonl":
-                (place / "in" / "lines").mkdir()
-                (place / "in" / "lines" / "docs.jsonl").write_bytes(LINES)
+                (place / "in" / LINES_DIRECTORY).mkdir()
+                (place / "in" / LINES_DIRECTORY / "docs.jsonl").write_bytes(LINES)
             for number, case in enumerate(TOGETHER):
                 if case.kind == kind and case.line is None:
                     case.write(place / "in" / str(number))

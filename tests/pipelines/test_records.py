@@ -12,10 +12,10 @@ import pytest
 from moos.json_columns import iterate_sample
 from moos.pieces import RunReader
 from moos.record_parser import RecordParser
-from moos.text_columns import text_bytes
 from moos.source_files import DamagedFileError
 from moos.splits import WHOLE_FILE, InputSplit, file_kind
 from moos.storage import Storage
+from moos.text_columns import text_bytes
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moos.errors import ConfigError
+from moos.listing import SourceFile
 from moos.pieces import RunReader
 from moos.record_parser import RecordParser
 from moos.splits import (
@@ -21,7 +22,6 @@ from moos.splits import (
     splits_from_table,
     splits_to_table,
 )
-from moos.listing import SourceFile
 from moos.storage import Storage
 
 BOM = b"\xef\xbb\xbf"
