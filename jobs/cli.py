@@ -4,7 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from jobs.command import EXIT_USAGE, report_error, suggest
+from jobs.command import EXIT_USAGE, report_error
+from moos.suggestions import suggest
 
 COMMANDS = {
     "compress": "compress a corpus",
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _hint(name: str) -> str:
     if "=" in name or name.endswith((".yaml", ".yml")):
         return f"; the command stands first: moos compress {name}"
-    return suggest(name, list(COMMANDS))
+    return suggest(name, COMMANDS)
 
 
 if __name__ == "__main__":

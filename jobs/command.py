@@ -12,13 +12,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from difflib import get_close_matches
+from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from moos.errors import ConfigError, ModelError, MoosError
 from moos.redaction import RedactingFormatter, redact
+from moos.suggestions import suggest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -85,7 +85,7 @@ class CommandParser(argparse.ArgumentParser):
             wrong = found[1].split()[0]
             if self.config is not None and re.fullmatch(r"--[\w.]+=.*", wrong):
                 return f"; a key stands without dashes: {wrong.removeprefix('--')}"
-            return suggest(wrong.partition("=")[0], list(self._option_string_actions))
+            return suggest(wrong.partition("=")[0], self._option_string_actions)
         if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             return suggest(found[1], re.findall(r"'([^']*)'", found[2]))
         return ""
@@ -105,10 +105,15 @@ def output_parser(program: str, description: str | None) -> CommandParser:
     """The arguments of a command that looks at a run's output: where it is, and its filesystem."""
     parser = CommandParser(program, description)
     parser.add_argument("output", help="output.path of a run: a directory or an fsspec URL")
-    parser.add_argument(
-        "--storage-options", default="{}", help="options of the output's filesystem, as JSON"
-    )
+    add_storage_options(parser, "output")
     return parser
+
+
+def add_storage_options(parser: CommandParser, name: str) -> None:
+    """Add `--storage-options`, for the filesystem of what `name` stands for."""
+    parser.add_argument(
+        "--storage-options", default="{}", help=f"options of the {name}'s filesystem, as JSON"
+    )
 
 
 def read_storage_options(parser: CommandParser, text: str) -> dict[str, Any]:
@@ -124,12 +129,6 @@ def read_storage_options(parser: CommandParser, text: str) -> dict[str, Any]:
         parser.error(f"--storage-options is not valid:\n{describe_errors(error)}")
     except ValueError as error:
         parser.error(f"--storage-options is not JSON: {error}")
-
-
-def suggest(wrong: str, known: Sequence[str]) -> str:
-    """`; did you mean ...?` with the known word that is closest, nothing where none is close."""
-    close = get_close_matches(wrong, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def read_config(cls: type[ConfigT], arguments: Sequence[str]) -> ConfigT:
@@ -179,6 +178,20 @@ def run_config_job(
         return run(config, options)
 
     return run_reported(job, resume_hint=resume_hint)
+
+
+@contextmanager
+def summary_alone(*, executor: str) -> Iterator[None]:
+    """Keep stdout for the summary; what else is printed goes to stderr.
+
+    Ray prints what its processes say to stdout, some of it when it leaves, so it leaves in here.
+    """
+    with redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
+            if executor == "ray" and "ray" in sys.modules:
+                sys.modules["ray"].shutdown()
 
 
 def print_config(config: "BaseModel") -> None:

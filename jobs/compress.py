@@ -7,12 +7,11 @@ Run the same command again to resume. Exit codes: 0 complete, 1 incomplete (run 
 usage, 3 complete but too many records quarantined, or a damaged file.
 """
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job
+from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
 from pipelines.config import CompressConfig
 
 
@@ -24,14 +23,8 @@ def run(
 
     if dry_run:
         return describe_plan(prepare_compress(config))
-    # Ray prints what its processes say to stdout, some of it when it leaves; the summary stands
-    # there alone.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            return run_compress(config, retry_quarantined=retry_quarantined)
-        finally:
-            if config.executor == "ray" and "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
+    with summary_alone(executor=config.executor):
+        return run_compress(config, retry_quarantined=retry_quarantined)
 
 
 def build_parser() -> CommandParser:

@@ -9,12 +9,11 @@ command again to resume. Exit codes: 0 complete, 1 incomplete (run again), 2 con
 complete but too many records quarantined, or a damaged file.
 """
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job
+from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
 from pipelines.label_config import LabelConfig
 
 
@@ -24,13 +23,8 @@ def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
 
     if dry_run:
         return prepare_label(config).describe()
-    # Ray prints what its processes say to stdout; the summary stands there alone.
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            return run_label(config)
-        finally:
-            if config.executor == "ray" and "ray" in sys.modules:
-                sys.modules["ray"].shutdown()
+    with summary_alone(executor=config.executor):
+        return run_label(config)
 
 
 def build_parser() -> CommandParser:

@@ -9,6 +9,7 @@ echo "Some text." | moos show -
 moos show OUTPUT --html page.html       a page with a slider over the rate
 moos show OUTPUT --compare 0.25         beside another rate
 moos show docs.parquet --compare DIR    beside another checkpoint
+moos show s3://bucket/out --storage-options '{"endpoint_url": "https://minio.example.org"}'
 
 Without colours (a pipe, NO_COLOR): [-dropped-] and {protected}.
 """
@@ -21,14 +22,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.command import CommandParser, run_reported
+from jobs.command import (
+    CommandParser,
+    add_storage_options,
+    read_storage_options,
+    run_reported,
+)
 from moos.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.show_views import Shown
 
 
-def run(options: argparse.Namespace) -> Mapping[str, Any]:
+def run(options: argparse.Namespace, storage_options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Find, compress where needed, and show. Imported late: `--help` needs no torch."""
     from pipelines.show_choice import FIRST, Choice
     from pipelines.show_views import ShowRequest, build_views
@@ -50,6 +56,7 @@ def run(options: argparse.Namespace) -> Mapping[str, Any]:
             position=options.position,
             first=FIRST if options.first is None else options.first,
         ),
+        storage_options=storage_options,
         overrides=tuple(overrides),
         compare=options.compare,
         with_figures=options.html is not None,
@@ -112,13 +119,16 @@ def build_parser() -> CommandParser:
     add("--chars", type=int, default=4000, metavar="N", help="characters to print (4000)")
     add("--full", action="store_true", help="print everything, long cuts too")
     add("--color", choices=("auto", "always", "never"), default="auto", help="colours")
+    add_storage_options(parser, "source")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job and return its exit code."""
-    options = build_parser().read(argv)
-    return run_reported(lambda: run(options))
+    parser = build_parser()
+    options = parser.read(argv)
+    storage_options = read_storage_options(parser, options.storage_options)
+    return run_reported(lambda: run(options, storage_options))
 
 
 if __name__ == "__main__":

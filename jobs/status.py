@@ -18,13 +18,11 @@ from typing import Any
 
 from jobs.command import CommandParser, output_parser, read_storage_options, run_reported
 
-WORKING = ("running", "waiting")
-
 
 def run(path: str, options: dict[str, Any], *, watch_s: float | None, as_json: bool) -> int:
     """Print the status, once or until nobody works any more; the exit code."""
     from moos.storage import Storage
-    from pipelines.status import HolderWatch, read_status
+    from pipelines.status import WORKING, HolderWatch, read_status
 
     output = Storage(path, options)
     watch = HolderWatch(output)

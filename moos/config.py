@@ -24,7 +24,8 @@ ALL_PROTECTED: tuple[ProtectedClass, ...] = ("numbers", "negations", "urls", "id
 
 _DATA_SUFFIXES = ("/", ".jsonl", ".ndjson", ".parquet", ".gz", ".zst", ".txt")
 _DATA_KEYS = ("input.path", "data.path", "input")
-_BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
+BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
+"""Keys of `selection` of which one at most is set."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -76,7 +77,7 @@ class SelectionConfig(ConfigModel):
                 raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         return patterns
 
-    @field_validator("rate", "target_tokens", "threshold", "corpus_rate", mode="before")
+    @field_validator(*BUDGETS, mode="before")
     @classmethod
     def _no_bool(cls, value: object) -> object:
         # YAML reads `no` and `off` as False, which pydantic would take for 0.
@@ -86,7 +87,7 @@ class SelectionConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _one_budget(self) -> "SelectionConfig":
-        budgets = {name: value for name in _BUDGETS if (value := getattr(self, name)) is not None}
+        budgets = {name: value for name in BUDGETS if (value := getattr(self, name)) is not None}
         if len(budgets) > 1:
             shown = ", ".join(f"{name}={value}" for name, value in budgets.items())
             raise ValueError(f"set one budget, not {len(budgets)} ({shown}); null the others")
@@ -100,7 +101,7 @@ class SelectionConfig(ConfigModel):
     @property
     def effective_rate(self) -> float | None:
         """The rate in force: 0.5 when no budget is set, None when another budget is."""
-        return 0.5 if all(getattr(self, name) is None for name in _BUDGETS) else self.rate
+        return 0.5 if all(getattr(self, name) is None for name in BUDGETS) else self.rate
 
 
 class OutlierConfig(ConfigModel):
@@ -215,7 +216,21 @@ def load_config(
     tree = read_yaml(path) if path is not None else {}
     for override in overrides:
         apply_override(tree, override)
-    name = f"config {path}" if path is not None else "the config"
+    return validate_config(cls, tree, f"config {path}" if path is not None else "the config")
+
+
+def validate_config(cls: type[ConfigT], tree: dict[str, Any], name: str) -> ConfigT:
+    """The config that a tree of plain values stands for.
+
+    Args:
+        cls: The config's model.
+        tree: The values.
+        name: What it is called in messages.
+
+    Raises:
+        ConfigError: A value is a secret, or the tree does not validate. The message names the
+            dotted key and the value seen, but for a secret.
+    """
     if (secret := find_secret(tree)) is not None:
         # The value stays out of the message: it would end up in logs.
         raise ConfigError(

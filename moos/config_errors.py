@@ -4,7 +4,6 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from moos.config_keys import iterate_keys
 from moos.redaction import is_secret_name, redact, show_key
+from moos.suggestions import suggest
 
 _EXPECTED = {
     "literal_error": "expected",
@@ -22,6 +22,9 @@ _EXPECTED = {
 
 SHOWN_CHARS = 200
 """Of a value, in messages."""
+
+SEARCHED_CHARS = 20 * SHOWN_CHARS
+"""Of a value, for secrets."""
 
 _SHOULD_BE = "Input should be "
 
@@ -61,8 +64,9 @@ def _describe(problem: Any, cls: type[BaseModel] | None) -> tuple[str, tuple[str
 
 def show_value(value: Any) -> str:
     """A value for messages: cut, and without what can be told to be a secret."""
-    shown = repr(value)
-    return redact(shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}...")
+    # Half a secret cannot be told to be one, so the cut comes last; nor is a long value searched.
+    shown = redact(repr(value)[:SEARCHED_CHARS])
+    return shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}..."
 
 
 def _join(told: Sequence[tuple[str, str, str]]) -> str:
@@ -76,19 +80,18 @@ def _join(told: Sequence[tuple[str, str, str]]) -> str:
 def _suggest_key(cls: type[BaseModel] | None, location: list[str]) -> str:
     """The key that was probably meant: one beside it, or one of that name elsewhere."""
     _, parent = _follow(cls, location[:-1])
-    close = get_close_matches(location[-1], list(parent.model_fields) if parent else [], n=1)
-    if not close and cls is not None:
-        names = dict.fromkeys(key.name for key in iterate_keys(cls))
-        close = [name for name in names if name.rpartition(".")[2] == location[-1]][:3]
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    hint = suggest(location[-1], parent.model_fields) if parent else ""
+    if hint or cls is None:
+        return hint
+    names = dict.fromkeys(key.name for key in iterate_keys(cls))
+    found = [name for name in names if name.rpartition(".")[2] == location[-1]][:3]
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def _suggest_value(problem: Any) -> str:
     """The allowed word that was probably meant."""
     seen = problem["ctx"].get("tag", problem["input"])
-    expected = re.findall(r"'([^']*)'", problem["ctx"][_EXPECTED[problem["type"]]])
-    close = get_close_matches(str(seen), expected, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return suggest(str(seen), re.findall(r"'([^']*)'", problem["ctx"][_EXPECTED[problem["type"]]]))
 
 
 def _follow(

@@ -1,5 +1,6 @@
 """The row contract: the columns of ours, and Arrow columns from compressed documents."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
@@ -35,21 +36,6 @@ _WORD_FIELDS = [
     ("score", pa.float32()),
     ("protected", pa.bool_()),
 ]
-RESERVED_COLUMNS = (
-    "compressed_text",
-    "kept_spans",
-    "num_tokens",
-    "num_kept_tokens",
-    "rate",
-    "over_budget",
-    "kept_words",
-    EXTRA_JSON,
-)
-
-
-def reserved_columns(*, chunks: bool) -> frozenset[str]:
-    """Names that no input column may have, of a run that writes chunks or none."""
-    return frozenset([*RESERVED_COLUMNS, *([CHUNKS] if chunks else [])])
 
 
 def annotation_schema(annotations: Annotations, *, chunks: bool = False) -> pa.Schema:
@@ -72,6 +58,15 @@ def annotation_schema(annotations: Annotations, *, chunks: bool = False) -> pa.S
 def word_fields(annotations: Annotations) -> list[tuple[str, pa.DataType]]:
     """The fields of one entry of `kept_words`."""
     return [*_WORD_FIELDS, ("kept", pa.bool_())] if annotations == "all" else _WORD_FIELDS
+
+
+RESERVED_COLUMNS = (*annotation_schema("kept").names, EXTRA_JSON)
+"""Names that no input column may have, whatever of ours a run leaves out."""
+
+
+def reserved_columns(*, chunks: bool) -> frozenset[str]:
+    """The same of a run that writes chunks or none."""
+    return frozenset([*RESERVED_COLUMNS, *([CHUNKS] if chunks else [])])
 
 
 def output_schema(
@@ -101,7 +96,7 @@ def check_columns(names: Sequence[str], reserved: Collection[str] = RESERVED_COL
         raise ConfigError(
             f"input column {taken[0]!r} is named like one that moos adds; rename it in the input"
         )
-    doubled = sorted({name for name in names if list(names).count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise ConfigError(f"input column {doubled[0]!r} occurs twice; rename one of the two")
 

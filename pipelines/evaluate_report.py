@@ -22,7 +22,7 @@ from pipelines.evaluate_sections import (
 )
 from pipelines.evaluate_tables import method_table, task_table, to_html
 from pipelines.html_page import build_page
-from pipelines.report_parts import REPORT, STYLE
+from pipelines.report_parts import REPORT, STYLE, cards
 
 MARKDOWN = "report.md"
 MAX_OPEN_TASKS = 6
@@ -112,10 +112,6 @@ def _build_page(
     shown: str,
 ) -> str:
     run = figures["run"]
-    cards = "".join(
-        f'<div class="card">{name}<b>{value}</b></div>'
-        for name, value in _count_cards(figures).items()
-    )
     facts = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>"
         for name, value in describe_run(run).items()
@@ -130,7 +126,7 @@ def _build_page(
     broken = f"{_section_html(examples, ())}{KEY}{shown}" if examples is not None else ""
     content = (
         f'<h1>Evaluation</h1><div class="soft">{html.escape(run["reader"] or "no reader")}</div>'
-        f'<div class="cards">{cards}</div>{missing}'
+        f"{cards(_count_cards(figures))}{missing}"
         f"<h2>What was run</h2><pre>{html.escape(run['command'])}</pre><dl>{facts}</dl>{settings}"
         f"{body}{broken}"
     )

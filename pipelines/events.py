@@ -43,7 +43,6 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 from moos.redaction import redact
@@ -83,7 +82,7 @@ class EventLog:
         self.run = run
         self.timings = SplitTimings()
         self._output = output
-        self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._began = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         self._part = 0
         self._lines: list[bytes] = []
         self._milestones: list[bytes] = []
@@ -116,12 +115,7 @@ class EventLog:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._closing = True
         self._wake.set()
         if self._thread is not None:

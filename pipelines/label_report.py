@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from moos.storage import Storage
 from pipelines.html_page import build_page
-from pipelines.report_parts import REPORT, STYLE, histogram
+from pipelines.report_parts import REPORT, STYLE, cards, histogram
 from pipelines.report_tables import files_table, quarantine_table
 
 EXAMPLES = 8
@@ -47,27 +47,23 @@ def write_label_report(output: Storage, manifest: Mapping[str, Any]) -> None:
 def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
     """The page as HTML."""
     totals = manifest["totals"]
-    cards = {
+    figures = {
         "documents": f"{totals['documents']:,}",
         "pass the filters": f"{totals['passed']:,}",
         "words": f"{totals['words']:,}",
         "keep rate": f"{totals['kept_words'] / max(1, totals['labelled_words']):.3f}",
         "quarantined": f"{totals['quarantined']:,}",
     }
-    shown = "".join(
-        f'<div class="card">{name}<b>{value}</b></div>' for name, value in cards.items()
-    )
     deletes = manifest["signature"]["teacher.kind"] == "local"
-    figures = "".join(
+    histograms = "".join(
         histogram(manifest["histograms"][name], caption)
         for name, caption in CAPTIONS.items()
         if any(manifest["histograms"].get(name, [])) and not (deletes and name in ALIGNED)
     )
     body = (
         f'<h1>Labelled corpus</h1><div class="soft">{_settings(manifest)}</div>'
-        f'<div class="cards">{shown}</div>'
-        f"<h2>Domains</h2>{_domains(manifest)}"
-        f"<h2>Histograms</h2>{figures}"
+        f"{cards(figures)}<h2>Domains</h2>{_domains(manifest)}"
+        f"<h2>Histograms</h2>{histograms}"
         f"<h2>Filters</h2>{_filters(manifest)}"
         f"<h2>To read</h2>{_examples(output, manifest)}"
         f"<h2>Files</h2>{files_table(manifest)}"

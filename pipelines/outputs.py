@@ -4,15 +4,17 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
+from moos.schema import EXTRA_JSON
 from moos.storage import Storage
-from pipelines.run_state import MANIFEST, SUCCESS
+from moos.yaml_text import parse_yaml
+from pipelines.run_state import CONFIG, MANIFEST, SUCCESS
 
 BATCH_ROWS = 64
 
@@ -39,6 +41,19 @@ def read_manifest(output: Storage) -> dict[str, Any]:
     return manifest
 
 
+def read_settings(output: Storage) -> dict[str, Any]:
+    """The settings of the run that began an output, as plain values.
+
+    Raises:
+        ConfigError: They are missing, or are not YAML.
+    """
+    try:
+        settings: dict[str, Any] = parse_yaml(output.get(CONFIG).decode("utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, ConfigError) as error:
+        raise ConfigError(f"{output.url}/{CONFIG} cannot be read: {error}") from error
+    return settings
+
+
 def iterate_rows(
     name: str, data: bytes, columns: list[str] | None = None
 ) -> Iterator[dict[str, Any]]:
@@ -47,10 +62,19 @@ def iterate_rows(
     Args:
         name: The file's name, which says its format.
         data: Its bytes.
-        columns: Columns wanted; JSONL gives all whatever is wanted.
+        columns: Columns wanted, of which some may not be there; JSONL gives all whatever is
+            wanted.
     """
     for form in _iterate_forms(name, data, columns):
         yield from _as_rows(form)
+
+
+def id_of(row: Mapping[str, Any], id_column: str) -> Any:
+    """The id of a row, or None; one that did not fit its column stands in `extra_json`."""
+    value = row.get(id_column)
+    if value is None and row.get(EXTRA_JSON):
+        value = json.loads(row[EXTRA_JSON]).get(id_column)
+    return value
 
 
 def iterate_batches(

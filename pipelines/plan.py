@@ -226,23 +226,23 @@ def _merge_schemas(
     for name, schema in schemas:
         check_columns(schema.names, reserved)
         _check_text_column(schema, settings.text_column, name)
-    merged = fixed if fixed is not None else schemas[0][1]
+    merged = {field.name: field for field in (schemas[0][1] if fixed is None else fixed)}
     for name, schema in schemas:
         for field in schema:
-            known = merged.field(field.name) if field.name in merged.names else None
+            known = merged.get(field.name)
             if known is None and fixed is not None:
                 raise ConfigError(
                     f"input file {name} has the new column {field.name!r}, which this output's "
                     "schema lacks; compress it into another output.path"
                 )
             if known is None:
-                merged = merged.append(field.with_nullable(True))
+                merged[field.name] = field
             elif known.type != field.type:
                 raise ConfigError(
                     f"input column {field.name!r} is {field.type} in {name} but {known.type} in "
                     f"{schemas[0][0]}; compress the two kinds of file in two runs"
                 )
-    return pa.schema([field.with_nullable(True) for field in merged])
+    return pa.schema([field.with_nullable(True) for field in merged.values()])
 
 
 def _check_text_column(schema: pa.Schema, text_column: str, name: str) -> None:

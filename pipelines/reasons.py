@@ -5,7 +5,10 @@ these words, so that records of earlier runs have one too.
 """
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from pipelines.counts import add_counts
 
 OTHER = "other"
 
@@ -41,17 +44,9 @@ def kind_of_reason(reason: str) -> str:
 
 def count_kinds(reasons: Iterable[str]) -> dict[str, int]:
     """How many of the reasons are of each kind that there is, in alphabetical order."""
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        kind = kind_of_reason(reason)
-        counts[kind] = counts.get(kind, 0) + 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(map(kind_of_reason, reasons)).items()))
 
 
-def add_kinds(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+def add_kinds(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """The sums of such counts."""
-    total: dict[str, int] = {}
-    for part in counts:
-        for kind, count in part.items():
-            total[kind] = total.get(kind, 0) + count
-    return dict(sorted(total.items()))
+    return dict(sorted(add_counts(counts).items()))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from moos.show.document_view import describe_budget
 from moos.storage import Storage
 from pipelines.config import CompressConfig
 from pipelines.document_digest import DocumentDigest
@@ -47,19 +48,7 @@ def write_report(
         config: The job.
         timings: The splits that took longest.
     """
-    page = build_report(output, manifest, done, config=config, timings=timings)
-    output.put(REPORT, page.encode("utf-8"))
-
-
-def build_report(
-    output: Storage,
-    manifest: Mapping[str, Any],
-    done: Mapping[str, Mapping[str, Any]],
-    *,
-    config: CompressConfig,
-    timings: Sequence[SplitTiming],
-) -> str:
-    """The page as HTML; see `write_report`."""
+    shown = ShownOutput(output, manifest)
     total, extremes = DocumentDigest(), []
     for place, digest in read_digests(manifest, done):
         total.kept += digest.kept
@@ -68,18 +57,19 @@ def build_report(
         extremes.append((place, DocumentDigest(_NONE, _NONE, digest.most, digest.least)))
     body = (
         f'<main class="shaded" id="moos-main"><h1>Compressed corpus</h1>'
-        f'<div class="soft">{_settings(manifest["signature"])}</div>'
+        f'<div class="soft">{_settings(shown)}</div>'
         f"{cards(_figures(manifest, config))}{_worth(manifest, config)}"
         f"<h2>Rates</h2>{histogram(manifest['rate_histogram'], RATE_CAPTION)}"
         f"<h2>Scores</h2>{histogram(total.kept.tolist(), SCORE_CAPTION, total.dropped.tolist())}"
         f"<h2>Documents</h2>{LEGEND}{NOSCRIPT}"
-        f"{documents_section(ShownOutput(output, manifest), extremes)}"
+        f"{documents_section(shown, extremes)}"
         f"<h2>Files</h2>{files_table(manifest, done)}"
         f"<h2>Slowest splits</h2>{slow_splits_table(timings)}"
         f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}{ids_section(manifest)}</main>"
     )
     scripts = [read_asset(name) for name in (*WORD_VIEW, "report.js")]
-    return build_page("moos run", body, style=STYLE + read_asset("show.css"), scripts=scripts)
+    page = build_page("moos run", body, style=STYLE + read_asset("show.css"), scripts=scripts)
+    output.put(REPORT, page.encode("utf-8"))
 
 
 _NONE = np.zeros(0, dtype=np.int64)
@@ -118,17 +108,9 @@ def _worth(manifest: Mapping[str, Any], config: CompressConfig) -> str:
     return f'<p class="soft">Tokens are counted by {whose}. {html.escape(told)}</p>'
 
 
-def _settings(signature: Mapping[str, Any]) -> str:
-    budgets = ("rate", "target_tokens", "threshold", "corpus_rate")
-    budget = next(
-        (
-            f"{b} {signature[f'selection.{b}']}"
-            for b in budgets
-            if signature[f"selection.{b}"] is not None
-        ),
-        "rate 0.5",
-    )
-    protect = ", ".join(signature["selection.protect"]) or "nothing"
+def _settings(shown: ShownOutput) -> str:
+    signature, selection = shown.manifest["signature"], shown.selector.config
+    budget, protect = describe_budget(selection), ", ".join(selection.protect) or "nothing"
     return html.escape(
         f"{', '.join(signature['input.path'])} · checkpoint {signature['checkpoint']} · {budget} · "
         f"alpha {signature['scoring.alpha']} · protected: {protect}"

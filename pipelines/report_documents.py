@@ -93,9 +93,12 @@ def _extremes(digests: Digests, rank: Rank, name: str) -> list[_Pick]:
 
 def _first(manifest: Mapping[str, Any]) -> list[_Pick]:
     """The first documents of a few files, evenly spread."""
-    holding = [place for place, e in enumerate(manifest["splits"]) if e["data"] is not None]
-    step = max(1, len(holding) // SHOWN)
-    return [_Pick(place, 0) for place in holding[::step][:SHOWN]]
+    first: dict[str, int] = {}
+    for place, entry in enumerate(manifest["splits"]):
+        if entry["data"] is not None:
+            first.setdefault(entry["source"]["path"], place)
+    step = max(1, len(first) // SHOWN)
+    return [_Pick(place, 0) for place in [*first.values()][::step][:SHOWN]]
 
 
 def _view(output: ShownOutput, pick: _Pick) -> Iterator[DocumentView]:

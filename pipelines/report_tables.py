@@ -134,10 +134,6 @@ def ids_section(manifest: Mapping[str, Any]) -> str:
         f"{ids['documents_with_repeated_ids']:,} in all; "
         f"{ids['documents_without_id']:,} documents have no id."
     )
-    rows = "".join(
-        f'<tr><td>{html.escape(example["id"])}</td><td class="n">{example["documents"]:,}</td>'
-        f"<td>{html.escape(example['first'])}</td></tr>"
-        for example in ids["examples"]
-    )
-    head = '<tr><th>id</th><th class="n">documents</th><th>first in</th></tr>'
-    return f'<h2>Ids</h2><p class="soft">{note}</p>' + (f"<table>{head}{rows}</table>" * bool(rows))
+    rows = [(one["id"], one["documents"], one["first"]) for one in ids["examples"]]
+    examples = table(("id", "documents", "first in"), rows) if rows else ""
+    return f'<h2>Ids</h2><p class="soft">{note}</p>{examples}'

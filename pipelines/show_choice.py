@@ -41,6 +41,17 @@ class Choice:
         if self.first < 1:
             raise ConfigError(f"--first must be at least 1, got {self.first}")
 
+    @property
+    def count(self) -> int:
+        """Documents wanted."""
+        return self.first if self.id is None and self.position is None else 1
+
+    def wants(self, position: int, id_: object | None) -> bool:
+        """Whether a document is wanted, by its place and its id."""
+        if self.id is not None:
+            return id_ is not None and str(id_) == self.id
+        return self.position in (None, position)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

@@ -4,17 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
-from moos.config import apply_override
-from moos.config_errors import describe_errors
+from moos.config import BUDGETS, apply_override, validate_config
 from moos.errors import ConfigError
 from moos.storage import Storage
 from pipelines.config import CompressConfig
+from pipelines.outputs import read_settings
 from pipelines.run_state import CONFIG
-
-_BUDGETS = ("rate", "target_tokens", "threshold", "corpus_rate")
 
 
 def config_of_run(output: Storage, overrides: Sequence[str]) -> CompressConfig:
@@ -23,39 +18,34 @@ def config_of_run(output: Storage, overrides: Sequence[str]) -> CompressConfig:
     Raises:
         ConfigError: It cannot be read, or an override does not validate.
     """
-    try:
-        tree = yaml.safe_load(output.get(CONFIG))
-    except (FileNotFoundError, yaml.YAMLError) as error:
-        raise ConfigError(f"{output.url}/{CONFIG} cannot be read: {error}") from error
-    return _validate(tree, overrides, f"{output.url}/{CONFIG}")
+    return _validate(read_settings(output), overrides, f"{output.url}/{CONFIG}")
 
 
-def config_of_input(path: str, overrides: Sequence[str]) -> CompressConfig:
+def config_of_input(
+    path: str, storage_options: Mapping[str, Any], overrides: Sequence[str]
+) -> CompressConfig:
     """The default settings for documents of a file, with overrides.
 
     Raises:
         ConfigError: An override does not validate.
     """
-    return _validate({"input": {"path": path}, "output": {"path": "-"}}, overrides, "the config")
+    settings = {"path": path, "storage_options": dict(storage_options)}
+    return _validate({"input": settings, "output": {"path": "-"}}, overrides, "the config")
 
 
 def _validate(tree: dict[str, Any], overrides: Sequence[str], name: str) -> CompressConfig:
     for override in overrides:
         _make_room(tree, override.partition("=")[0])
         apply_override(tree, override)
-    try:
-        return CompressConfig.model_validate(tree)
-    except ValidationError as error:
-        shown = describe_errors(error, CompressConfig)
-        raise ConfigError(f"{name} is not valid:\n{shown}") from error
+    return validate_config(CompressConfig, tree, name)
 
 
-def _make_room(tree: Mapping[str, Any], key: str) -> None:
+def _make_room(tree: dict[str, Any], key: str) -> None:
     """A budget takes the place of the one before it."""
     section, _, name = key.partition(".")
     selection = tree.get("selection")
-    if section == "selection" and name in _BUDGETS and isinstance(selection, dict):
-        selection.update(dict.fromkeys(_BUDGETS))
+    if section == "selection" and name in BUDGETS and isinstance(selection, dict):
+        selection.update(dict.fromkeys(BUDGETS))
 
 
 def compared_override(value: str) -> str:

@@ -2,18 +2,16 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
 from moos.listing import SourceFile, list_sources
+from moos.parquet_files import open_parquet
 from moos.pieces import read_pieces
 from moos.ranged_file import open_source
 from moos.record_parser import RecordParser
 from moos.records import BadRecord, RecordGroup
-from moos.splits import file_kind, split_file
+from moos.source_files import WatchedFile, name_damage, unpack
+from moos.splits import Compression, file_kind, split_file
 from moos.storage import Storage
 from moos.text_columns import is_text_type
 from pipelines.config import InputConfig
@@ -87,8 +85,8 @@ def _read_groups(
     )
     for source in sources:
         kind = file_kind(source.relative)
-        if kind == ("parquet", None):
-            _check_columns(storage, source, settings.text_column)
+        if kind is not None and kind[0] == "parquet":
+            _check_columns(storage, source, kind[1], settings.text_column)
         splits = list(split_file(source, WHOLE, text_column=settings.text_column))
         for split in splits:
             for _, piece in read_pieces(storage, [split], settings.text_column):
@@ -96,12 +94,14 @@ def _read_groups(
                     yield source.relative, parser.parse(piece)
 
 
-def _check_columns(storage: Storage, source: SourceFile, text_column: str) -> None:
+def _check_columns(
+    storage: Storage, source: SourceFile, compression: Compression | None, text_column: str
+) -> None:
     with open_source(storage, source.path, source.size) as stream:
-        try:
-            schema = pq.read_schema(pa.PythonFile(stream, mode="r"))
-        except pa.ArrowException as error:
-            raise ConfigError(f"{source.relative} is no Parquet file: {error}") from error
+        watched = WatchedFile(stream)
+        with name_damage(watched, source.relative):
+            content = watched if compression is None else unpack(watched, compression)
+            schema = open_parquet(content).schema_arrow
     if {"compressed_text", "kept_spans"} <= set(schema.names):
         raise ConfigError(
             f"{source.relative} is a data file of a run; give the run's output.path, the directory "
@@ -124,36 +124,48 @@ def _choose(
     bad: list[BadRecord] = []
     position = 0
     for relative, group in groups:
-        bad.extend(group.bad[: 1 if choice.id is None else None])
+        for record in group.bad:
+            if not bad or _is_named(record, choice):
+                bad.append(record)
         values = group.values(column)
         for text, id_ in zip(group.texts, values, strict=True):
-            is_wanted = (
-                str(id_) == choice.id
-                if choice.id is not None
-                else position == choice.position or choice.position is None
-            )
-            if is_wanted:
+            if choice.wants(position, id_):
                 found.append(Found(title_of(relative, position, id_), text))
-            if len(found) == (choice.first if choice == Choice(first=choice.first) else 1):
-                return found
+                if len(found) == choice.count:
+                    return found
             if id_ is not None and len(ids) < MAX_IDS:
                 ids.append(str(id_))
             position += 1
-    return found or _raise_missing(path, choice, position, ids, bad)
+    if not found:
+        raise _missing(path, choice, position, ids, bad)
+    return found
 
 
-def _raise_missing(
+def _is_named(record: BadRecord, choice: Choice) -> bool:
+    return choice.id is not None and record.id == choice.id
+
+
+def _missing(
     path: str, choice: Choice, count: int, ids: list[str], bad: list[BadRecord]
-) -> Any:
-    if choice.id is not None:
-        for record in bad:
-            if record.id == choice.id:
-                raise ConfigError(
-                    f"the document with id {choice.id!r} cannot be compressed: {record.reason}"
-                )
-        if count and not ids:
-            raise ConfigError("--id needs input.id_column=NAME, or a column named id")
-        raise no_such_id(path, choice.id, ids)
+) -> ConfigError:
+    """Why there is no document as chosen.
+
+    Args:
+        path: Where it was looked for.
+        choice: The document.
+        count: Documents there.
+        ids: Ids of these.
+        bad: The first record that cannot be read, and those of the id that was chosen.
+    """
+    for record in bad:
+        if _is_named(record, choice):
+            return ConfigError(
+                f"the document with id {choice.id!r} cannot be compressed: {record.reason}"
+            )
     if bad and count == 0:
-        raise ConfigError(f"{path} holds no document that can be read; first: {bad[0].reason}")
-    raise no_such_position(path, choice.position or 0, count)
+        return ConfigError(f"{path} holds no document that can be read; first: {bad[0].reason}")
+    if choice.id is None:
+        return no_such_position(path, choice.position or 0, count)
+    if count and not ids:
+        return ConfigError("--id needs input.id_column=NAME, or a column named id")
+    return no_such_id(path, choice.id, ids)

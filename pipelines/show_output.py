@@ -12,11 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moos.config import SelectionConfig
-from moos.corpus import CorpusThreshold
 from moos.errors import ConfigError
 from moos.rendering import words_in_spans
-from moos.schema import annotation_schema
+from moos.schema import EXTRA_JSON, annotation_schema
 from moos.selector import Selector
 from moos.show.document_view import (
     DocumentView,
@@ -28,14 +26,15 @@ from moos.show.document_view import (
 from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
-from pipelines.outputs import BATCH_ROWS, iterate_rows, read_manifest
-from pipelines.run_state import BUDGET_TOKENIZER, SIGNATURE, TOKENIZER
+from pipelines.outputs import BATCH_ROWS, id_of, iterate_rows, read_manifest
+from pipelines.run_selector import read_selector, read_tokenizer
+from pipelines.run_state import SIGNATURE, TOKENIZER
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
 
 
-def is_output(place: str) -> bool:
+def is_output(storage: Storage) -> bool:
     """Whether a run keeps its state there."""
-    return Storage(place).exists(SIGNATURE)
+    return storage.exists(SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,12 @@ class ShownOutput:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def open(cls, place: str) -> "ShownOutput":
+    def open(cls, storage: Storage) -> "ShownOutput":
         """Open a run's output.
 
         Raises:
             ConfigError: There is no complete run.
         """
-        storage = Storage(place)
         return cls(storage, read_manifest(storage))
 
     @property
@@ -67,32 +65,8 @@ class ShownOutput:
 
     @cached_property
     def selector(self) -> Selector:
-        """What decided, with the threshold of the corpus if there is one."""
-        prefix = "selection."
-        signature = self.manifest["signature"]
-        settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
-        corpus = self.manifest.get("corpus_threshold")
-        return self.make_selector(
-            SelectionConfig.model_validate(settings | {"budget_tokenizer": None}),
-            has_reader=settings["budget_tokenizer"] is not None,
-            corpus=None if corpus is None else CorpusThreshold.from_json(corpus),
-        )
-
-    def make_selector(
-        self, config: SelectionConfig, *, has_reader: bool, corpus: CorpusThreshold | None = None
-    ) -> Selector:
-        """A selector that counts in the tokens that the run counted in.
-
-        Args:
-            config: The selection, whose `budget_tokenizer` does not count.
-            has_reader: The run's budget is in a reader's tokens.
-            corpus: The corpus's threshold.
-        """
-        if not has_reader:
-            return Selector(config.model_copy(update={"budget_tokenizer": None}), corpus=corpus)
-        reader = TextTokenizer(self.storage.get(BUDGET_TOKENIZER).decode("utf-8"))
-        config = config.model_copy(update={"budget_tokenizer": BUDGET_TOKENIZER})
-        return Selector(config, reader, corpus=corpus)
+        """What decided."""
+        return read_selector(self.storage, self.manifest)
 
     def find(self, choice: Choice) -> list[Found]:
         """The documents chosen.
@@ -104,7 +78,7 @@ class ShownOutput:
         if choice.id is not None:
             return [self._find_id(choice.id)]
         if choice.position is None:
-            return [found for found, _ in zip(self._rows(0), range(choice.first), strict=False)]
+            return list(islice(self._rows(0), choice.first))
         found = next(self._rows(choice.position), None)
         if found is None:
             raise no_such_position(self.storage.url, choice.position, self._num_documents)
@@ -135,10 +109,9 @@ class ShownOutput:
             if position + count > first and entry["data"] is not None:
                 skipped = max(0, first - position)
                 name = entry["data"]["name"]
-                rows = self._read(name, self.storage.get(name))
-                for place, row in enumerate(rows):
-                    if place >= skipped:
-                        yield self._found(entry, position + place, row)
+                rows = self._read(name, self.storage.get(name), skipped)
+                for place, row in enumerate(rows, position + skipped):
+                    yield self._found(entry, place, row)
             position += count
 
     def _read(self, name: str, data: bytes, first: int = 0) -> Iterator[dict[str, Any]]:
@@ -150,14 +123,14 @@ class ShownOutput:
             return islice(iterate_rows(name, data), first, None)
         signature = self.manifest["signature"]
         ours = annotation_schema(signature["output.annotations"]).names
-        shown = {signature["input.text_column"], self._id_column or "id", *ours}
+        shown = {signature["input.text_column"], self._id_column or "id", EXTRA_JSON, *ours}
         file = pq.ParquetFile(pa.BufferReader(data))
         columns = [column for column in file.schema_arrow.names if column in shown]
         return _rows_from(file, columns, first)
 
     def _found(self, entry: Mapping[str, Any], position: int, row: Mapping[str, Any]) -> Found:
         text = row["text" if self.is_labelled else self.manifest["signature"]["input.text_column"]]
-        id_ = row.get(self._id_column or "id")
+        id_ = id_of(row, self._id_column or "id")
         return Found(title_of(entry["source"]["path"], position, id_), text, row)
 
     @property
@@ -168,40 +141,32 @@ class ShownOutput:
         return column
 
     def _find_id(self, wanted: str) -> Found:
-        column = self._id_column or "id"
         ids: list[str] = []
         position = 0
         for entry in self.manifest["splits"]:
             if entry["data"] is not None:
                 name = entry["data"]["name"]
                 data = self.storage.get(name)
-                own = [str(id_) for id_ in self._read_ids(name, data, column)]
+                own = [None if id_ is None else str(id_) for id_ in self._read_ids(name, data)]
                 if wanted in own:
                     place = own.index(wanted)
-                    row = next(r for i, r in enumerate(self._read(name, data)) if i == place)
+                    row = next(self._read(name, data, place))
                     return self._found(entry, position + place, row)
-                ids.extend(own[: MAX_IDS - len(ids)])
+                ids.extend(islice((id_ for id_ in own if id_ is not None), MAX_IDS - len(ids)))
             position += entry["documents"]
         for reason in self._quarantined(wanted):
             raise ConfigError(f"the document with id {wanted!r} is in quarantine: {reason}")
+        if position and not ids:
+            raise _no_ids()
         raise no_such_id(self.storage.url, wanted, ids)
 
-    def _read_ids(self, name: str, data: bytes, column: str) -> Iterator[Any]:
-        if name.endswith(".parquet"):
-            if column not in pq.read_schema(pa.BufferReader(data)).names:
-                raise self._no_ids()
-            yield from (row[column] for row in iterate_rows(name, data, [column]))
-            return
-        for row in iterate_rows(name, data):
-            if column not in row and self._id_column is None:
-                raise self._no_ids()
-            yield row.get(column)
-
-    def _no_ids(self) -> ConfigError:
-        return ConfigError(
-            "--id needs a run made with input.id_column, or a column named id; this one has "
-            "neither: choose by --position"
-        )
+    def _read_ids(self, name: str, data: bytes) -> Iterator[Any]:
+        column = self._id_column or "id"
+        is_parquet = name.endswith(".parquet")
+        if is_parquet and column not in pq.read_schema(pa.BufferReader(data)).names:
+            raise _no_ids()
+        for row in iterate_rows(name, data, [column, EXTRA_JSON]):
+            yield id_of(row, column)
 
     def _quarantined(self, wanted: str) -> Iterator[str]:
         for entry in self.manifest["splits"]:
@@ -261,7 +226,14 @@ class ShownOutput:
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
-        return TextTokenizer(self.storage.get(TOKENIZER).decode("utf-8"))
+        return read_tokenizer(self.storage, TOKENIZER)
+
+
+def _no_ids() -> ConfigError:
+    return ConfigError(
+        "--id needs a run made with input.id_column, or a column named id; no document of this one "
+        "has an id: choose by --position"
+    )
 
 
 def _rows_from(file: pq.ParquetFile, columns: list[str], first: int) -> Iterator[dict[str, Any]]:

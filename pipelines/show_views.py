@@ -1,14 +1,16 @@
 """From what a person names to views: of an output as it stands, or of texts compressed now."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from moos.compressor import Compressor, check_threshold
 from moos.errors import ConfigError, DataError, ModelError
 from moos.scored_text import compress_scored
 from moos.selector import Selector
 from moos.show.document_view import DocumentView, reselect, view_document
+from moos.storage import Storage
 from pipelines.config import CompressConfig
 from pipelines.show_choice import Choice, Found
 from pipelines.show_config import compared_override, config_of_input, config_of_run
@@ -28,6 +30,7 @@ class ShowRequest:
     Attributes:
         source: `output.path` of a run; a file or directory of documents; a text file; `-`.
         choice: Which documents.
+        storage_options: Options of the source's filesystem.
         overrides: `key=value` settings other than the run's, or the defaults.
         compare: A rate or a checkpoint to show beside it, or None.
         with_figures: What words were ranked by is wanted too, of the dropped ones as well.
@@ -35,6 +38,7 @@ class ShowRequest:
 
     source: str
     choice: Choice
+    storage_options: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     compare: str | None = None
     with_figures: bool = False
@@ -49,12 +53,13 @@ def build_views(request: ShowRequest) -> list[Shown]:
         ModelError: The checkpoint cannot serve as a compressor.
         DataError: A text cannot be compressed, or a file is damaged.
     """
-    if request.source != STDIN and is_output(request.source):
-        output = ShownOutput.open(request.source)
-        if output.is_labelled:
-            return _view_labels(output, request)
-        return _view_output(output, request)
-    return _view_texts(request)
+    if request.source == STDIN:
+        return _view_texts(request)
+    storage = Storage(request.source, dict(request.storage_options))
+    if not is_output(storage):
+        return _view_texts(request)
+    output = ShownOutput.open(storage)
+    return (_view_labels if output.is_labelled else _view_output)(output, request)
 
 
 def _view_labels(output: ShownOutput, request: ShowRequest) -> list[Shown]:
@@ -67,7 +72,8 @@ def _view_labels(output: ShownOutput, request: ShowRequest) -> list[Shown]:
 
 
 def _view_texts(request: ShowRequest) -> list[Shown]:
-    config = config_of_input(request.source, request.overrides)
+    source, options = request.source, request.storage_options
+    config = config_of_input(source, options, request.overrides)
     scorer = Scorer()
     selector = _selector_of_texts(config)
     found = find_inputs(config.input, request.choice)
@@ -75,7 +81,7 @@ def _view_texts(request: ShowRequest) -> list[Shown]:
     if request.compare is None:
         return [(view, None) for view in views]
     override = compared_override(request.compare)
-    other = config_of_input(request.source, (*request.overrides, override))
+    other = config_of_input(source, options, (*request.overrides, override))
     return _compare(scorer, (config, other), _selector_of_texts(other), found, views)
 
 
@@ -127,8 +133,9 @@ def _selector_of_run(output: ShownOutput, base: CompressConfig, config: Compress
         )
     if selection.budget_tokenizer != base.selection.budget_tokenizer:
         return _selector_of_texts(config)
-    has_reader = selection.budget_tokenizer is not None
-    return output.make_selector(selection, has_reader=has_reader, corpus=output.selector.corpus)
+    decided = output.selector
+    now = selection.model_copy(update={"budget_tokenizer": decided.config.budget_tokenizer})
+    return Selector(now, decided.budget_tokenizer, corpus=decided.corpus)
 
 
 def _complete(

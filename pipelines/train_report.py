@@ -10,7 +10,7 @@ from typing import Any
 
 from moos.storage import Storage
 from pipelines.html_page import build_page
-from pipelines.report_parts import REPORT, STYLE
+from pipelines.report_parts import REPORT, STYLE, cards
 from pipelines.train_events import Rows, write_events
 
 logger = logging.getLogger(__name__)
@@ -70,20 +70,19 @@ def build_train_page(
     run: str, metrics: Mapping[str, Any], history: Rows, picture: bytes | None
 ) -> str:
     """One self-contained page."""
-    cards = {
+    figures = {
         "AUC over words": f"{metrics['auc']:.4f}",
         "AUC, alpha 1": f"{metrics['auc_alpha_1']:.4f}",
         "best step": f"{metrics['best_step']:,}",
         "S, last layer": f"{metrics['class_similarity']:.3f}",
     }
-    shown = "".join(f'<div class="card"><b>{v}</b>{k}</div>' for k, v in cards.items())
     image = ""
     if picture is not None:
         data = base64.b64encode(picture).decode()
         image = f'<img style="max-width:100%" alt="curves" src="data:image/png;base64,{data}">'
     names = ("step", "train_loss", "loss", "cross_entropy", "auc", "f1", "precision", "recall")
     head = "".join(f'<th class="n">{name.replace("_", " ")}</th>' for name in names)
-    body = "".join(
+    validations = "".join(
         "<tr>" + "".join(f'<td class="n">{_format(row[name])}</td>' for name in names) + "</tr>"
         for row in history
     )
@@ -93,8 +92,8 @@ def build_train_page(
     )
     body = (
         f'<h1>Training run</h1><p class="soft">{html.escape(run)}</p>'
-        f'<div class="cards">{shown}</div>{image}'
-        f"<h2>Validations</h2><table><tr>{head}</tr>{body}</table>"
+        f"{cards(figures)}{image}"
+        f"<h2>Validations</h2><table><tr>{head}</tr>{validations}</table>"
         f"<h2>AUC by domain, alpha 1</h2><table>{domains}</table>"
     )
     return build_page("moos train", body, style=STYLE)

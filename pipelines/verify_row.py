@@ -8,18 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from moos.chunks import Chunker
-from moos.config import SelectionConfig
-from moos.corpus import CorpusThreshold, score_levels
+from moos.corpus import score_levels
 from moos.errors import DataError
 from moos.joined_texts import join_texts
 from moos.rendering import merge_kept_words, render, words_in_spans
 from moos.schema import CHUNKS, annotation_schema, chunk_rows
 from moos.scores import GRID
-from moos.selector import Selector
 from moos.storage import Storage
-from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
-from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER
+from pipelines.run_selector import read_selector, read_tokenizer
+from pipelines.run_state import TOKENIZER
 
 
 class RowChecker:
@@ -30,27 +28,17 @@ class RowChecker:
     def __init__(self, manifest: Mapping[str, Any], output: Storage) -> None:
         """Prepare the selection's expressions and the tokenizers that counted."""
         signature = manifest["signature"]
-        self._tokenizer = _read_tokenizer(output, TOKENIZER)
+        self._tokenizer = read_tokenizer(output, TOKENIZER)
+        self._selector = read_selector(output, manifest)
         self._text_column = signature["input.text_column"]
         self._annotations = signature["output.annotations"]
         max_tokens = signature.get("output.chunks.tokens")
         added = annotation_schema(self._annotations, chunks=max_tokens is not None)
         self.columns = [self._text_column, *added.names]
-        prefix = "selection."
-        settings = {k[len(prefix) :]: v for k, v in signature.items() if k.startswith(prefix)}
-        reader = None
-        if settings.pop("budget_tokenizer") is not None:
-            reader = _read_tokenizer(output, BUDGET_TOKENIZER)
         self._chunker = None
         if max_tokens is not None:
-            overlap = signature["output.chunks.overlap"]
-            self._chunker = Chunker(reader or self._tokenizer, max_tokens, overlap)
-        corpus = manifest.get("corpus_threshold")
-        self._selector = Selector(
-            SelectionConfig.model_validate(settings),
-            reader,
-            corpus=None if corpus is None else CorpusThreshold.from_json(corpus),
-        )
+            counter = self._selector.budget_tokenizer or self._tokenizer
+            self._chunker = Chunker(counter, max_tokens, signature["output.chunks.overlap"])
 
     def count(self, row: Mapping[str, Any]) -> dict[str, int]:
         """What a row adds to the totals."""
@@ -173,10 +161,6 @@ class _Row:
     keep: NDArray[np.bool_]
     num_tokens: int
     token_counts: NDArray[np.int32]
-
-
-def _read_tokenizer(output: Storage, name: str) -> TextTokenizer:
-    return TextTokenizer(output.get(name).decode("utf-8"))
 
 
 def _check_chunks(row: Mapping[str, Any], text: str, chunker: Chunker) -> Iterator[str]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from moos.listing import describe_file
 from moos.partitions import partition_columns
@@ -15,7 +14,8 @@ from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.commit import append_keys, json_lines
 from pipelines.findings import Findings
-from pipelines.run_state import CONFIG, SCHEMA
+from pipelines.outputs import read_settings
+from pipelines.run_state import SCHEMA
 
 
 class SourceChecker:
@@ -31,7 +31,7 @@ class SourceChecker:
             signature: The run's signature.
             text_only: Rows hold the source's text alone, in column `text`.
         """
-        settings = yaml.safe_load(output.get(CONFIG))["input"]
+        settings = read_settings(output)["input"]
         paths = signature["input.path"]
         self._source = Storage(paths[0], settings["storage_options"])
         self._schema = pa.ipc.read_schema(pa.BufferReader(output.get(SCHEMA)))

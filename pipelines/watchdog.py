@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 MEMORY_SHARE = 0.8
@@ -63,12 +62,7 @@ class Watchdog:
         self.beat()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         faulthandler.cancel_dump_traceback_later()
         self._stop.set()
         if self._thread is not None:

@@ -17,6 +17,7 @@ from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from pipelines.config import CompressConfig
 from pipelines.job_spec import JobSpec
+from pipelines.run_selector import read_tokenizer
 from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER
 from pipelines.stages import TextStages
 
@@ -124,7 +125,7 @@ def load_stages(
     selector = Selector(config.selection, reader, corpus=spec.corpus)
     chunker = None
     if config.output.chunks.tokens is not None:
-        counter = reader or TextTokenizer(output.get(TOKENIZER).decode("utf-8"))
+        counter = reader or read_tokenizer(output, TOKENIZER)
         chunker = Chunker(counter, config.output.chunks.tokens, config.output.chunks.overlap)
     return TextStages(selector, preparer, compressor, on_progress, chunker), numerics
 
@@ -141,7 +142,7 @@ def reader_tokenizer(config: CompressConfig, output: Storage) -> TextTokenizer |
     """The reader's tokenizer as the run's output holds it, wherever the replica runs."""
     if config.selection.budget_tokenizer is None:
         return None
-    return TextTokenizer(output.get(BUDGET_TOKENIZER).decode("utf-8"))
+    return read_tokenizer(output, BUDGET_TOKENIZER)
 
 
 def describe_numerics(compressor: Compressor, spec: WorkSpec) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Int8 models of tiny checkpoints: shared by all processes of a session, and gone with it.
-os.environ["MOOS_CACHE"] = tempfile.mkdtemp(prefix="moos-test-cache-")
 
 import numpy as np
 import pytest
@@ -32,6 +30,11 @@ from tokenizers import (
 )
 
 from jobs.command import LOGGERS
+
+# Int8 models of tiny checkpoints: shared by all processes of a session, and gone with it.
+IS_XDIST_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not IS_XDIST_WORKER:  # which shares that of the process that started it
+    os.environ["MOOS_CACHE"] = tempfile.mkdtemp(prefix="moos-test-cache-")
 
 # Derandomised, so that a run on a laptop and one in CI try the same inputs;
 # `--hypothesis-profile=thorough` tries other and more of them.
@@ -226,7 +229,8 @@ def _restore_loudness():
 @pytest.fixture(scope="session", autouse=True)
 def _remove_cache():
     yield
-    shutil.rmtree(os.environ["MOOS_CACHE"], ignore_errors=True)
+    if not IS_XDIST_WORKER:
+        shutil.rmtree(os.environ["MOOS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,14 @@ def test_a_pod_that_comes_back_waits_for_the_rayjob_that_is_at_work(run, server)
     assert server.created == []
 
 
+@pytest.mark.parametrize(("end", "code"), [(SUCCEEDED, 0), (failed(2), 2), (failed(3), 3)])
+def test_a_pod_that_comes_back_too_late_tells_how_its_rayjob_ended(run, server, end, code):
+    server.add("nightly-1-1", "nightly-1", failed(1))
+    server.add("nightly-1-2", "nightly-1", end)
+    assert run() == code
+    assert server.created == []
+
+
 def test_after_a_failure_the_next_try_is_a_new_rayjob(run, server):
     server.add("nightly-1-1", "nightly-1", failed(1))
     server.add("nightly-0-1", "nightly-0", RUNNING)  # of another Job

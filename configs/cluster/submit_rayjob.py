@@ -139,9 +139,15 @@ def find_exit_code(rayjob: dict[str, Any]) -> int:
 
 
 def run(api: Api, manifest: dict[str, Any], job: str, uid: str, *, poll_s: float = 10.0) -> int:
-    """Start a RayJob, or find the unfinished one of an earlier pod, and wait for its exit code."""
+    """Start a RayJob, or find that of an earlier pod, and wait for its exit code.
+
+    One that ended before this pod came up is followed by another only after exit code 1.
+    """
     earlier = api.list(job)
     unfinished = [rayjob for rayjob in earlier if not is_finished(rayjob)]
+    if not unfinished and earlier and (code := find_exit_code(earlier[-1])) != EXIT_FAILED:
+        logger.info("RayJob %s has ended already", earlier[-1]["metadata"]["name"])
+        return code
     if unfinished:
         name = unfinished[0]["metadata"]["name"]
         logger.info("RayJob %s is at work already; waiting for it", name)

@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -58,12 +57,7 @@ class StageClock:
             self._undo.callback(setattr, owner, name, found)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._undo.close()
 
     def _wrap(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:

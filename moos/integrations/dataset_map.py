@@ -58,7 +58,8 @@ class MoosBatchCompressor(CompressionSettings):
             batch: Columns by name, or a `pyarrow.Table`.
 
         Raises:
-            ConfigError: There is no such text column, or a column is named like an added one.
+            ConfigError: There is no such text column, a column is named like an added one, or a
+                threshold is set on scores that are not comparable across windows.
             ModelError: The checkpoint cannot serve as a compressor.
         """
         is_table = isinstance(batch, pa.Table)

@@ -33,6 +33,7 @@ class MoosDocumentCompressor(BaseDocumentCompressor, PassageSettings):
 
         Raises:
             DataError: A document was compressed before.
+            ConfigError: A threshold is set on scores that are not comparable across windows.
             ModelError: The checkpoint cannot serve as a compressor.
         """
         compressed = self.compress_passages(

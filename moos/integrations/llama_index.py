@@ -41,6 +41,7 @@ class MoosNodePostprocessor(BaseNodePostprocessor, PassageSettings):
 
         Raises:
             DataError: A node was compressed before.
+            ConfigError: A threshold is set on scores that are not comparable across windows.
             ModelError: The checkpoint cannot serve as a compressor.
         """
         texts = [found.node.get_content(MetadataMode.NONE) for found in nodes]

@@ -7,7 +7,9 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from moos.compressor import Compressor
 from moos.config import EngineName, SelectionConfig
@@ -33,7 +35,7 @@ class CompressionSettings(SelectionConfig):
     device: str | None = None
     """`cpu`, `cuda` or `cuda:N`; None takes CUDA where there is one."""
 
-    threads: int | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of a process's model; None takes all that it may use."""
 
     def load(self) -> Compressor:

@@ -64,15 +64,16 @@ def _places(view: DocumentView) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _reasons(view: DocumentView) -> tuple[NDArray[np.int64], list[list[str]]]:
     """For each word which list of names of what protects it counts, 0 for none; and the lists."""
-    bits = np.zeros(len(view.words), dtype=np.int64)
+    numbers: dict[bytes, int] = {bytes(len(view.protections)): 0}
+    masks = np.zeros((len(view.words), len(view.protections)), dtype=np.bool_)
     for place, protection in enumerate(view.protections):
-        bits |= protection.mask.astype(np.int64) << place
-    found, why = np.unique(np.append(bits, 0), return_inverse=True)
+        masks[:, place] = protection.mask
+    why = [numbers.setdefault(mask.tobytes(), len(numbers)) for mask in masks]
     names = [
-        [one.name for place, one in enumerate(view.protections) if value >> place & 1]
-        for value in found.tolist()
+        [one.name for one, keeps in zip(view.protections, found, strict=True) if keeps]
+        for found in numbers
     ]
-    return why.reshape(-1)[:-1], names
+    return np.array(why, dtype=np.int64), names
 
 
 def _flags(view: DocumentView) -> NDArray[np.int64]:

@@ -89,15 +89,16 @@ def print_view(
         for note in each.notes:
             console.print(Text(f"   {_visible(note)}", "italic"))
     line = Text()
-    left = max_chars
+    left = len(view.text) if max_chars is None else max_chars
     for run in split_runs(view, other, fold=fold):
-        shown = run.text if left is None else run.text[:left]
-        line.append_text(_styled(run, shown, in_colour))
-        if left is not None and not run.folded_words:
+        shown = run.text if run.folded_words else run.text[:left]
+        if shown:
+            line.append_text(_styled(run, shown, in_colour))
+        if len(shown) < len(run.text):
+            line.append("\n... more with --chars", style="dim")
+            break
+        if not run.folded_words:
             left -= len(shown)
-            if left <= 0:
-                line.append("\n... more with --chars", style="dim")
-                break
     console.print(line)
     console.print()
 

@@ -19,7 +19,8 @@ TELLING = {
     "duckdb": "ORDER BY rate",
     "pandas": 'frame = pd.read_parquet("out/docs/data")\n',
     "polars": "table = pl.read_parquet",
-    "datasets": "load_dataset",
+    "datasets": 'load_dataset("parquet"',
+    "jsonl": 'load_dataset("json"',
     "duckdb chunks": "unnest(chunks",
     "polars chunks": '.unnest("chunks")',
     "pandas chunks": "ignore_index=True",
@@ -39,7 +40,7 @@ TEXT = (
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A directory with `out/docs`: 40 documents, one empty, compressed with chunks."""
+    """A directory with `out/docs` and `out/docs-jsonl`: 40 documents, one empty, with chunks."""
     from moos.config import load_config
     from pipelines.compress import run_compress
     from pipelines.config import CompressConfig
@@ -53,6 +54,8 @@ def workplace(tmp_path_factory):
     )
     settings = ["executor=local", "engine=torch", "output.chunks.tokens=16", "selection.rate=0.5"]
     run_compress(load_config(CompressConfig, None, [*overrides.split(), *settings]))
+    as_jsonl = [f"output.path={root}/out/docs-jsonl", "output.format=jsonl"]
+    run_compress(load_config(CompressConfig, None, [*overrides.split(), *settings, *as_jsonl]))
     return root
 
 
@@ -103,6 +106,15 @@ def test_datasets_reads_an_output(run_block):
     dataset = run_block("datasets")["dataset"]
     assert dataset.num_rows == 40
     assert dataset[7]["id"] == "d7"
+
+
+def test_each_way_to_read_jsonl_gives_the_same(run_block):
+    found = run_block("jsonl")
+    names = ("id", "rate", "compressed_text")
+    by_polars = [tuple(row[name] for name in names) for row in found["by_polars"].to_dicts()]
+    by_datasets = [tuple(row[name] for name in names) for row in found["by_datasets"]]
+    assert sorted(found["by_duckdb"]) == sorted(by_polars) == sorted(by_datasets)
+    assert len(by_polars) == 40
 
 
 def as_rows(chunks):

@@ -190,7 +190,20 @@ def test_a_page_compares_two_rates(moos, output, tmp_path):
     assert low["kept"].count("1") < high["kept"].count("1")
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet", "directory", "ndjson.zst"])
+def test_a_document_is_found_by_an_id_of_another_type_than_the_others(moos, make_output, source):
+    """What does not fit the column of ids stands in `extra_json`."""
+    records = [{"id": id_, "text": f"Text number {id_}."} for id_ in ("a", "b", 7, "c", None)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    output = make_output("input.id_column=id")
+    result = moos("show", output, "--id", "7")
+    assert (result.code, "document 2, id 7" in result.out) == (0, True), result.err
+    assert "no document with id 'None'" in moos("show", output, "--id", "None").err
+    assert "no document with id 'None'" in moos("show", source, "--id", "None").err
+
+
+@pytest.mark.parametrize(
+    "kind", ["jsonl", "jsonl.gz", "parquet", "parquet.gz", "directory", "ndjson.zst"]
+)
 def test_an_input_is_compressed_now(show, source, tmp_path, kind):
     data, path = source.read_bytes(), tmp_path / f"input.{kind}"
     if kind == "directory":
@@ -198,8 +211,10 @@ def test_an_input_is_compressed_now(show, source, tmp_path, kind):
         path = tmp_path / "dir"
         (path / "a.jsonl").write_bytes(b"")
         (path / "b" / "c.jsonl").write_bytes(data)
-    elif kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(RECORDS), path)
+    elif kind.startswith("parquet"):
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(RECORDS), sink)
+        path.write_bytes(gzip.compress(sink.getvalue()) if kind.endswith("gz") else sink.getvalue())
     else:
         pack = {"jsonl": bytes, "jsonl.gz": gzip.compress}.get(
             kind, lambda data: pa.compress(data, codec="zstd", asbytes=True)
@@ -212,6 +227,8 @@ def test_an_input_is_compressed_now(show, source, tmp_path, kind):
     assert show(path, "--rate", "0.4", "--position", "3").out == result.out
     assert "bad" in show(path, "--id", "bad").err
     assert "so it is 3 at most, got 9" in show(path, "--position", "9").err
+    told = show(path, "input.text_column=body").err
+    assert "'body'" in told, "what is not there is told, compressed or not"
 
 
 def test_what_is_shown_of_an_input_is_what_a_run_keeps(moos, show, source, output):
@@ -239,7 +256,7 @@ def test_a_text_is_compressed_now(show, tmp_path, monkeypatch, through):
         ("empty.jsonl", b"", "holds no document"),
         ("no.jsonl", b'{"id": 1, "body": "x"}\n', "no key 'text' (input.text_column)"),
         ("cut.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:30], "is damaged"),
-        ("no.parquet", b"none", "is no Parquet file"),
+        ("no.parquet", b"none", "no.parquet is damaged"),
     ],
 )
 def test_a_file_that_is_neither_text_nor_documents_is_an_error(show, tmp_path, name, content, told):

@@ -5,6 +5,7 @@ import pytest
 from pydantic import BaseModel
 
 from moos.config import load_config
+from moos.config_errors import SHOWN_CHARS, show_value
 from moos.errors import ConfigError
 from moos.redaction import RedactingFormatter, find_secret, is_secret_name, is_secret_url, redact
 from pipelines.bench_config import BenchConfig
@@ -121,6 +122,13 @@ def test_values_of_the_environment_are_redacted(monkeypatch):
     monkeypatch.setenv("EDITOR", "what-edits")
     told = f"{SECRET} hunter2%2Fhunter%2B2%3D {json.dumps(['hunter3hunter3'])} what-edits"
     assert redact(told) == '*** *** ["***"] what-edits'
+
+
+def test_a_value_is_cut_for_a_message_behind_what_is_redacted(monkeypatch):
+    monkeypatch.setenv("READER_KEY", "hunter3hunter3")
+    shown = show_value("x" * (SHOWN_CHARS - 8) + "hunter3hunter3" + "y" * 300)
+    assert shown == "'" + "x" * (SHOWN_CHARS - 8) + "***yyyy..."
+    assert len(show_value("z" * 100_000)) == SHOWN_CHARS + 3
 
 
 def test_a_log_holds_no_secret_in_message_arguments_or_traceback():

@@ -196,6 +196,18 @@ def test_why_a_word_is_protected_is_told_by_class():
     }
 
 
+def test_there_may_be_more_reasons_than_a_number_has_bits(script):
+    names = [f"word{i}x" for i in range(70)]
+    config = SelectionConfig(rate=0.1, protect=(), protect_patterns=tuple(names))
+    view = make_view(" ".join([*names[:3], "between", *names[3:]]), 1)
+    view = reselect(view, Selector(config))
+    data = page_data(view)
+    told = [data["reasons"][why] for why in data["why"]]
+    wanted = [[f"protect_patterns {name}"] for name in names]
+    assert told == [*wanted[:3], [], *wanted[3:]]
+    check_rates(script, view, ("0.1",))
+
+
 @pytest.mark.parametrize(
     ("text", "parsed"),
     [

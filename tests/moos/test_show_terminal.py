@@ -64,6 +64,10 @@ def test_a_long_cut_is_folded(capsys, length):
 def test_the_text_is_cut_where_more_is_not_wanted(capsys):
     out = printed(capsys, make_view("one two three four", [0, 1, 2, 3]), max_chars=7)
     assert "\none two\n... more with --chars\n" in out
+    text = "one two three"
+    assert "more with" not in printed(capsys, make_view(text, [0]), max_chars=len(text))
+    out = printed(capsys, make_view(text, [0]), max_chars=4)
+    assert "\none \n... more with --chars\n" in out, "no marks around nothing"
 
 
 def test_nothing_in_a_text_or_its_name_drives_the_terminal(capsys):

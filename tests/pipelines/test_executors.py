@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -113,20 +114,30 @@ CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")
             "docs.jsonl.zst", [SPLITS, SPLIT_STAGES, "pool.replicas=3"], marks=pytest.mark.slow
         ),
         pytest.param("docs.jsonl.gz", [SPLITS, SPLIT_STAGES, *CORPUS], marks=pytest.mark.slow),
+        pytest.param(
+            "in/lang=en/docs.jsonl",
+            [SPLITS, SPLIT_STAGES, "output.chunks.tokens=16"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
 def test_ray_and_one_process_give_the_same_bytes(
-    ray_cluster, compress, on_ray, write_jsonl, documents, tmp_path, snapshot, name, overrides
-):
+    ray_cluster, compress, on_ray, write_jsonl, documents, tmp_path, read_rows, snapshot, name,
+    overrides,
+):  # fmt: skip
     records = [*documents(60), b"nope", {"text": None}, {"text": ""}]
-    source = write_jsonl(name, records)
+    write_jsonl(name, records)
+    source = tmp_path / Path(name).parts[0]
     overrides = (*overrides, "max_quarantined=1")
     local = [o for o in overrides if o != SPLIT_STAGES and not o.startswith("pool.")]
     alone = compress(source, tmp_path / "local", *local)
     summary = run_compress(on_ray(source, tmp_path / "ray", *overrides))
     assert alone["splits"] > FEED_SPLITS
     assert summary["documents"] == summary["documents_scored"] == 61
+    if "lang" in name:
+        row = read_rows(tmp_path / "ray")[0]
+        assert (row["lang"], len(row["chunks"]) > 0) == ("en", True)
     assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "local")
     assert verify_output(str(tmp_path / "ray")).broken == []
 

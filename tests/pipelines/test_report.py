@@ -143,6 +143,19 @@ def test_the_report_opens_the_most_and_the_least_compressed(varied, parse_report
         assert one["title"].rpartition(" ")[2] in {row["id"] for row in read_rows(varied)}
 
 
+def test_the_first_document_of_each_of_a_few_files_is_shown(
+    compress, write_jsonl, documents, tmp_path, parse_report
+):
+    """However many splits the files before it have."""
+    write_jsonl("in/a.jsonl", documents(60))
+    write_jsonl("in/b.jsonl", documents(2))
+    summary = compress(tmp_path / "in", tmp_path / "out", "input.split_bytes=1KiB")
+    assert summary["splits"] > 6
+    page = parse_report(tmp_path / "out")
+    titles = {documents[0]["title"] for documents in page.documents}
+    assert {"a.jsonl, document 0, id d0", "b.jsonl, document 60, id d0"} <= titles
+
+
 def test_what_a_done_record_says_of_its_documents_is_true(varied, read_rows):
     manifest = read_manifest(Storage(str(varied)))
     words = {"kept_words_by_score": 0, "dropped_words_by_score": 0}

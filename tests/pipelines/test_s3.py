@@ -13,6 +13,8 @@ from moos.labels import read_labelled
 from moos.storage import Storage
 from pipelines.label import run_label
 from pipelines.label_config import LabelConfig
+from pipelines.show_choice import Choice
+from pipelines.show_views import ShowRequest, build_views
 from pipelines.status import HolderWatch, read_status
 
 SECRET = "not-to-be-seen-anywhere"
@@ -114,6 +116,11 @@ def test_a_run_in_a_bucket_verifies_and_resumes(
     status = read_status(output, HolderWatch(output))
     assert (status["state"], status["documents"]) == ("complete", 20)
     assert status["last_event"]["event"] == "finished"
+    for source in ("s3://corpus/out", "s3://corpus/docs"):
+        choice, reached = Choice(position=7), {"endpoint_url": endpoint}
+        request = ShowRequest(source=source, choice=choice, storage_options=reached)
+        ((view, _),) = build_views(request)
+        assert "document 7" in view.title
     again = compress(*run)
     assert again["splits_resumed"] == again["splits"]
     bucket.put_file(str(write_jsonl("b.jsonl", documents(5, 20))), "corpus/docs/b.jsonl")

@@ -196,11 +196,12 @@ def test_a_store_that_never_answers_ends_the_run_and_the_same_command_goes_on(
         check(self, split)
 
     compress(source, tmp_path / "before")  # so that loading takes no time below
-    limits = ("stall_timeout_s=3", "document_limits.timeout_s=2.5", "input.split_bytes=2KiB")
     with monkeypatch.context() as patch:
+        # Not by `stall_timeout_s`: it must exceed the watchdog's time, and that ends the process.
+        patch.setattr(CompressConfig, "stall_limit_s", 4.0)
         patch.setattr(SplitWorker, "_check_source", hang)
         with pytest.raises(StalledError, match=r"docs\.jsonl, bytes 2048 to \d+: 'work' at"):
-            compress(source, output, *limits)
+            compress(source, output, "input.split_bytes=2KiB")
     log = read_run(Storage(str(output)))
     assert [e["event"] for e in log][-1] == "stalled"
     assert [e["event"] for e in read_history(Storage(str(output)))] == ["started", "stalled"]

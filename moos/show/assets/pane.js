@@ -101,10 +101,10 @@ const moosPane = (() => {
       near.observe(part.box);
     });
     if (parts.length) hydrate(parts[0]);
-    window.addEventListener("beforeprint", () => parts.forEach(hydrate));
 
     return {
       box,
+      hydrateAll: () => parts.forEach(hydrate),
       // Show a keep mask, and mark where it differs from another one.
       show(keep, other) {
         const before = state.keep, beforeOther = state.other;

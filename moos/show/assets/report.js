@@ -16,11 +16,6 @@
     });
   }
 
-  const shade = document.getElementById("moos-shade");
-  shade.addEventListener("change", () => {
-    document.getElementById("moos-main").classList.toggle("shaded", shade.checked);
-  });
-
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell.dataset.v === undefined ? cell.textContent : Number(cell.dataset.v);

@@ -3,7 +3,16 @@
 const moosShow = (() => {
   const { element } = moosPane;
   const whole = new Intl.NumberFormat("en-US");
+  const mounted = new Map();
   let views = 0;
+
+  window.addEventListener("beforeprint", () => {
+    for (const sides of mounted.values()) sides.forEach((side) => side.pane.hydrateAll());
+  });
+  const shade = document.getElementById("moos-shade");
+  shade.addEventListener("change", () => {
+    document.getElementById("moos-main").classList.toggle("shaded", shade.checked);
+  });
 
   function figuresOf(doc, i) {
     const known = (levels) => (levels && levels[i] >= 0 ? (levels[i] / 4096).toFixed(3) : null);
@@ -179,6 +188,7 @@ const moosShow = (() => {
       const pane = moosPane.create(doc, `Text of ${data.title}, ${label}`);
       return { doc, data, label, pane, result: makeResult(doc, label), now: decidedOf(doc) };
     });
+    mounted.set(place, sides);
     const differing = element("p", { class: "soft differing", role: "status" });
 
     function refresh() {
@@ -234,8 +244,9 @@ const moosShow = (() => {
 
   function unmount(place) {
     if (mount.card) mount.card.hide();
+    mounted.delete(place);
     place.replaceChildren();
   }
 
-  return { mount, unmount, element };
+  return { mount, unmount };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 // The page of moos show: a list of documents, of which one is open.
 (() => {
-  const { element } = moosShow;
+  const { element } = moosPane;
   const documents = JSON.parse(document.getElementById("moos-data").textContent);
   const place = document.getElementById("moos-view");
   const title = document.getElementById("moos-title");
@@ -18,10 +18,6 @@
     moosShow.mount(place, documents[n]);
   }
 
-  const shade = document.getElementById("moos-shade");
-  shade.addEventListener("change", () => {
-    document.getElementById("moos-main").classList.toggle("shaded", shade.checked);
-  });
   if (documents.length > 1) list.append(...buttons);
   if (documents.length) open(0);
 })();
