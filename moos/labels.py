@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moos.errors import DataError
-from moos.storage import Storage, Watch, list_sources
+from moos.listing import list_sources
+from moos.storage import Storage, Watch
 from moos.tokens import check_text
 
 SCHEMA = pa.schema(

@@ -46,9 +46,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from moos.disk_files import TEMPORARY
 from moos.redaction import redact
-from moos.storage import Storage
+from moos.storage import TEMPORARY, Storage
 from pipelines.split_timings import SplitTimings
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from moos import __version__
-from moos.disk_files import TEMPORARY
 from moos.errors import MoosError
 from moos.splits import InputSplit
+from moos.storage import TEMPORARY
 from pipelines.lease import Lease
 from pipelines.phase_watch import PhaseWatch
 from pipelines.run_state import (

@@ -19,10 +19,10 @@ from moos.alignment import PairBounds, PairFigures, resolve_bounds
 from moos.errors import ConfigError, MoosError
 from moos.labelled_rows import read_figures
 from moos.labelling import check_teacher
-from moos.records import is_text_type
 from moos.schema import EXTRA_JSON
 from moos.splits import InputSplit
 from moos.storage import Storage
+from moos.text_columns import is_text_type
 from pipelines.document_ids import count_ids
 from pipelines.events import EventLog
 from pipelines.finish import build_manifest, finish_run
