@@ -46,8 +46,11 @@ class StalledError(MoosError):
     """Nothing made progress for `stall_timeout_s`; what is committed stays."""
 
 
-class _GiveUp(BaseException):
-    """Raised in the thread that waits; no handler of errors may take it for a document's."""
+class _GiveUp(KeyboardInterrupt):
+    """Raised in the thread that waits; no handler of errors may take it for a document's.
+
+    Ray's own waits in C look at signals, and of what their handlers raise heed just this kind.
+    """
 
 
 class Watched(Protocol):

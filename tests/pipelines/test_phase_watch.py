@@ -119,6 +119,16 @@ def test_a_call_to_a_store_is_told_once_however_often_it_is_tried(monkeypatch):
     assert told == ["read /told/a.json"]
 
 
+@pytest.mark.ray
+def test_a_wait_for_ray_is_interrupted(ray_cluster):
+    task = ray_cluster.remote(num_cpus=0)(lambda: time.sleep(60)).remote()
+    began = time.monotonic()
+    with pytest.raises(StalledError), PhaseWatch(0.3).guard("waiting"):
+        ray_cluster.get(task)
+    assert time.monotonic() - began < 20
+    ray_cluster.cancel(task, force=True)
+
+
 @pytest.fixture
 def silent_server():
     """The endpoint of a server that accepts connections and never answers."""
