@@ -178,6 +178,11 @@ def quarantine_line(split: InputSplit, bad: BadRecord) -> bytes:
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
+def read_quarantine(data: bytes) -> list[dict[str, Any]]:
+    """The records of a quarantine file, as `quarantine_line` wrote them."""
+    return [json.loads(line) for line in data.splitlines()]
+
+
 def put_object(
     output: Storage, directory: str, split_id: str, extension: str, data: bytes
 ) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A finished split whose quarantined records are tried again: the new rows go among the old."""
 
-import json
 from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
@@ -11,6 +10,7 @@ from moos.document import CompressedDocument
 from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.commit import read_quarantine
 from pipelines.counts import SplitCounts, count_documents
 from pipelines.document_digest import DocumentDigest
 from pipelines.groups import Group
@@ -33,8 +33,8 @@ class RetrySink(RowSink):
         id_column: str | None,
     ) -> None:
         super().__init__(split, rows, numerics=done["numerics"], id_column=id_column)
-        lines = output.get(done["quarantine"]["name"]).splitlines()
-        self.positions = {int(json.loads(line)["position"]) for line in lines}
+        records = read_quarantine(output.get(done["quarantine"]["name"]))
+        self.positions = {int(record["position"]) for record in records}
         self.counts = SplitCounts(**{**done["counts"], "quarantined": 0, "null_ids": 0})
         self._rates = np.array(done["rate_histogram"], dtype=np.int64)
         before = DocumentDigest.from_json(done["digest"])

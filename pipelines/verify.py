@@ -8,7 +8,6 @@ the input is still as it was planned: every record exactly once and every column
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.commit import read_quarantine
 from pipelines.findings import Findings
 from pipelines.outputs import iterate_batches, read_manifest
 from pipelines.run_state import (
@@ -128,7 +128,7 @@ def _check_split(
     part = entry["quarantine"]
     if part is not None and (data := _read_object(output, part, findings)):
         findings.files += 1
-        records = [json.loads(line) for line in data.splitlines()]
+        records = read_quarantine(data)
         positions = [record["position"] for record in records]
         is_damaged = any(record["raw_format"] == "file" for record in records)
     else:
