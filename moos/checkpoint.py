@@ -9,26 +9,27 @@ safetensors or `weights.int8.safetensors` (see `moos.quantize`).
 import hashlib
 import json
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import fsspec
 from pydantic import Field, ValidationError
 
+from moos.checkpoint_files import (
+    ADAPTER_CONFIG,
+    OUTLIER_CONSTANTS,
+    adapter_error,
+    check_files,
+    locate,
+)
 from moos.config import ConfigModel, ScoringConfig, UnitInterval, WindowConfig
 from moos.config_errors import describe_errors
 from moos.errors import ModelError
 
-INT8_WEIGHTS = "weights.int8.safetensors"
-OUTLIER_CONSTANTS = "outlier.safetensors"
 DEFAULT_MAX_LENGTH = 512
-DEFAULT_DIRECTORY = Path(__file__).parent / "checkpoints" / "default"
 
 _PRESERVE_NAMES = {"preserve", "keep", "kept", "true"}
 _DISCARD_NAMES = {"discard", "drop", "dropped", "remove", "false"}
-_DOWNLOADED = ("*.json", "*.safetensors")
 
 
 class MoosJson(ConfigModel):
@@ -99,12 +100,14 @@ def read_checkpoint(location: str, preserve_label: str | None = None) -> Checkpo
             config does not say.
 
     Raises:
-        ModelError: Nothing is there, weights are pickled or missing, there is no fast tokenizer,
-            there are not two labels, or the order of the labels is unclear.
+        ModelError: Nothing is there, weights are pickled, missing or come with an adapter, there is
+            no fast tokenizer, there are not two labels, or the order of the labels is unclear.
     """
-    path = _locate(location)
+    path = locate(location)
+    if (path / ADAPTER_CONFIG).exists():
+        raise adapter_error(location)
     config = _read_json(path / "config.json", location)
-    _check_files(path, location)
+    check_files(path, location)
     _check_head(config, location)
     try:
         moos_path = path / "moos.json"
@@ -154,47 +157,6 @@ def resolve_scoring(
     )
 
 
-def _locate(location: str) -> Path:
-    if location == "default":
-        return DEFAULT_DIRECTORY
-    if "://" in location:
-        return _download(location)
-    path = Path(location)
-    if location and path.is_dir():
-        return path
-    if path.exists() or location.startswith((".", "/", "~")) or location.count("/") != 1:
-        raise ModelError(
-            f"checkpoint {location!r} is not a directory; give `default`, a directory, an fsspec "
-            "URL or a hub id such as owner/name"
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(location, allow_patterns=list(_DOWNLOADED)))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise ModelError(
-            f"checkpoint {location!r} is no local directory, and the hub did not give it: {error}"
-        ) from error
-
-
-def _download(url: str) -> Path:
-    """Copy a checkpoint's files from object storage into a fresh temporary directory."""
-    try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-        names = [
-            name
-            for name in filesystem.ls(root, detail=False)
-            if name.endswith((".json", ".safetensors"))
-        ]
-        target = Path(tempfile.mkdtemp(prefix="moos-checkpoint-"))
-        for name in names:
-            filesystem.get_file(name, str(target / Path(name).name))
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"checkpoint {url} cannot be read: {error}") from error
-    return target
-
-
 def _read_json(path: Path, location: str) -> dict[str, Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
@@ -203,27 +165,6 @@ def _read_json(path: Path, location: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ModelError(f"checkpoint {location!r}: {path} must hold a JSON object")
     return loaded
-
-
-def _check_files(path: Path, location: str) -> None:
-    if not any(file.name != OUTLIER_CONSTANTS for file in path.glob("*.safetensors")):
-        if pickled := find_pickles(path):
-            raise ModelError(
-                f"checkpoint {location!r} has pickled weights ({', '.join(pickled)}), which can "
-                "run code when loaded; save it as safetensors (save_pretrained does)"
-            )
-        raise ModelError(f"checkpoint {location!r} has no safetensors weights in {path}")
-    if not (path / "tokenizer.json").exists():
-        raise ModelError(
-            f"checkpoint {location!r} has no fast tokenizer (tokenizer.json); make one with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-        )
-
-
-def find_pickles(directory: Path) -> list[str]:
-    """Names of the files of a directory that hold pickled weights, sorted."""
-    suffixes = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
-    return sorted(file.name for file in directory.glob("*") if file.suffix in suffixes)
 
 
 def _check_head(config: dict[str, Any], location: str) -> None:

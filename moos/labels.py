@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from moos.errors import DataError
-from moos.storage import Storage, list_sources
+from moos.listing import list_sources
+from moos.storage import Storage
 from moos.tokens import check_text
 
 SCHEMA = pa.schema(

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
-from moos.checkpoint import INT8_WEIGHTS, OUTLIER_CONSTANTS, Checkpoint
+from moos.checkpoint import Checkpoint
+from moos.checkpoint_files import INT8_WEIGHTS, OUTLIER_CONSTANTS
 from moos.errors import ModelError
 from moos.outlier import OutlierConstants
 from moos.pretrained import load_config, load_token_classifier

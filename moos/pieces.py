@@ -7,23 +7,18 @@ whether its file is read for it or for a run of splits, so micro-batches and out
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from moos.parquet_files import open_parquet
+from moos.parquet_rows import read_rows
 from moos.ranged_file import open_source
-from moos.source_files import Line, WatchedFile, iterate_lines, name_damage, unpack
-from moos.splits import WHOLE_FILE, InputSplit, text_bytes_of
+from moos.source_files import Line, WatchedFile, iterate_lines, name_damage
+from moos.splits import WHOLE_FILE, InputSplit
 from moos.storage import Storage
 
 PIECE_BYTES = 1 << 18
 """Bytes of input in a piece, or one record where that is larger."""
-
-MAX_BATCH_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,72 +102,8 @@ def _read_lines(
 def _read_rows(
     watched: WatchedFile, splits: Sequence[InputSplit], text_column: str
 ) -> Iterator[tuple[InputSplit, RawPiece | None]]:
-    stream: Any = watched
-    if splits[0].compression is not None:
-        stream = unpack(watched, splits[0].compression)
-    file = open_parquet(stream)
-    num_rows = file.metadata.num_rows
-    bounds = [(s, s.start, num_rows if s.stop == WHOLE_FILE else s.stop) for s in splits]
-    row = 0
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        stop = row + group.num_rows
-        wanted = [part for part in bounds if part[1] < stop and part[2] > row]
-        if wanted:
-            row_bytes = max(1, text_bytes_of(group, text_column) // max(1, group.num_rows))
-            for split, first, batch in _slice_rows(file, number, row, row_bytes, wanted):
-                for at, part in () if batch is None else _cut_batch(batch, text_column):
-                    size = part.num_rows * row_bytes
-                    yield split, RawPiece(first + at, size, batch=part)
-                if batch is None:
-                    yield split, None
-        row = stop
-
-
-def _slice_rows(
-    file: pq.ParquetFile,
-    number: int,
-    first_row: int,
-    row_bytes: int,
-    wanted: Sequence[tuple[InputSplit, int, int]],
-) -> Iterator[tuple[InputSplit, int, pa.RecordBatch | None]]:
-    """A row group's batches, cut at the splits' bounds, each with its first row in the file.
-
-    Behind the last rows of a split comes None.
-    """
-    rows = max(1, min(PIECE_BYTES // row_bytes, MAX_BATCH_ROWS))
-    at = first_row
-    for batch in file.iter_batches(rows, row_groups=[number]):
-        end = at + batch.num_rows
-        for split, start, stop in wanted:
-            low, high = max(start, at), min(stop, end)
-            if low < high:
-                yield split, low, batch.slice(low - at, high - low)
-                if high == stop:
-                    yield split, stop, None
-        at = end
-        if at >= wanted[-1][2]:
-            return
-
-
-def _cut_batch(batch: pa.RecordBatch, text_column: str) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Parts of a batch that hold about `PIECE_BYTES` of text each: rows differ in size."""
-    column = batch.column(text_column)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_string_view(column.type):
-        sizes = np.array([len(text.as_py() or b"") for text in column.cast(pa.binary_view())])
-    else:
-        lengths = pc.fill_null(pc.binary_length(column), 0)
-        sizes = lengths.to_numpy(zero_copy_only=False)
-    ends = np.cumsum(sizes.astype(np.int64))
-    start = 0
-    while start < batch.num_rows:
-        before = int(ends[start - 1]) if start else 0
-        stop = int(np.searchsorted(ends, before + PIECE_BYTES)) + 1
-        stop = min(stop, batch.num_rows)
-        yield start, batch.slice(start, stop - start)
-        start = stop
+    for split, first, size, batch in read_rows(watched, splits, text_column, PIECE_BYTES):
+        yield split, None if batch is None else RawPiece(first, size, batch=batch)
 
 
 class RunReader:

@@ -2,7 +2,8 @@
 
 Weights are safetensors or GGUF, never pickles, which run code as they are read. Classes are those
 of transformers: code beside a checkpoint (`auto_map`) is never imported, whatever it is called for,
-and nobody is asked whether it may be. `tests/test_architecture.py` keeps it the one way.
+and nobody is asked whether it may be. Adapters, which name their model, are not followed.
+`tests/test_architecture.py` keeps it the one way.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
 )
+from transformers.utils import find_adapter_config_file
 
-from moos.checkpoint import find_pickles
+from moos.checkpoint_files import adapter_error, find_pickles
 from moos.errors import ModelError
 
 T = TypeVar("T")
@@ -58,9 +60,11 @@ def load_causal_model(path: str, *, gguf_file: str | None = None, **options: Any
         options: What else transformers is told, such as `dtype`.
 
     Raises:
-        ModelError: Its weights are pickled, or its architecture is code that it brings.
+        ModelError: Its weights are pickled or come with an adapter, or its architecture is code
+            that it brings.
         OSError, ValueError, KeyError, ImportError, RuntimeError: It cannot be loaded.
     """
+    _refuse_adapter(path)
     source: dict[str, Any] = {"use_safetensors": True}
     if gguf_file is None:
         _refuse_pickles(Path(path))
@@ -82,9 +86,11 @@ def load_token_classifier(path: str | Path, **options: Any) -> Any:
         options: What transformers is told, such as `dtype`.
 
     Raises:
-        ModelError: Its weights are pickled, or its architecture is code that it brings.
+        ModelError: Its weights are pickled or come with an adapter, or its architecture is code
+            that it brings.
         OSError, ValueError, KeyError, RuntimeError, SafetensorError: It cannot be loaded.
     """
+    _refuse_adapter(path)
     _refuse_pickles(Path(path))
     return _without_code(
         path,
@@ -92,6 +98,11 @@ def load_token_classifier(path: str | Path, **options: Any) -> Any:
             path, trust_remote_code=False, use_safetensors=True, **options
         ),
     )
+
+
+def _refuse_adapter(path: str | Path) -> None:
+    if find_adapter_config_file(str(path)) is not None:
+        raise adapter_error(str(path))
 
 
 def _refuse_pickles(directory: Path) -> None:

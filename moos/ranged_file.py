@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any, BinaryIO, cast
 
 from moos.errors import MoosError
+from moos.listing import describe_file
 from moos.retries import ShortBodyError, StorageError, status_of
-from moos.storage import Storage, describe_file
+from moos.storage import Storage
 
 RUN_BYTES = 4 << 20
 """A request of a sequential reader: 40 ms at the 100 MB/s of one connection, behind 20 ms until a

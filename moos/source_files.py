@@ -130,11 +130,13 @@ def unpack(watched: WatchedFile, compression: Compression) -> io.BytesIO:
         pa.ArrowInvalid: It holds more than `MAX_UNPACKED_BYTES`.
         EOFError, OSError, zlib.error: The file is damaged, or could not be read.
     """
-    content = decompress(watched, compression).read(MAX_UNPACKED_BYTES + 1)
+    stream = decompress(watched, compression)
+    content = stream.read(MAX_UNPACKED_BYTES + 1)
     if len(content) > MAX_UNPACKED_BYTES:
         raise pa.ArrowInvalid(
-            f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes; a Parquet file compresses its "
-            f"columns itself, so give it without .{compression}"
+            f"its {watched.seek(0, io.SEEK_END)} bytes unpack to more than {MAX_UNPACKED_BYTES}, "
+            "and would be held in memory whole; a Parquet file compresses its columns itself, so "
+            f"give it unpacked, without .{compression}"
         )
     return io.BytesIO(content)
 

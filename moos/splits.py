@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
-from moos.storage import SourceFile
+from moos.listing import SourceFile
 
 Kind = Literal["jsonl", "parquet"]
 Compression = Literal["gz", "zst"]

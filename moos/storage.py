@@ -1,61 +1,33 @@
-"""Files on any fsspec filesystem: listing, reading, and writes that happen whole or not at all.
+"""Files on any fsspec filesystem: looking, reading, and writes that happen whole or not at all.
 
 A failure of a remote store is tried again, and never passes for an answer: fsspec's `exists` and
-`isfile` say no to any failure, its `walk` and `glob` leave out a directory that could not be
-listed, and s3fs takes half a body for all of it where the server gave no length. None of them is
-used here, and bodies are measured.
+`isfile` say no to any failure, and s3fs takes half a body for all of it where the server gave no
+length. None of them is used here, and bodies are measured.
 """
 
 import contextlib
-import itertools
-import logging
+import errno
 import os
 import posixpath
-import re
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import fsspec
-from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from fsspec.utils import glob_translate
 
 from moos.errors import ConfigError
 from moos.retries import DEFAULT_RETRIES, ShortBodyError, open_filesystem, retry
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
-
-_GLOB = frozenset("*?[")
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; one that stays was left by a killed process."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file as it was when it was listed.
-
-    Attributes:
-        path: Path on its filesystem, without scheme.
-        relative: Path below the input's root, with forward slashes: the file's identity.
-        size: Bytes.
-        etag: Changes when the content does: the store's ETag, else size and modification time.
-    """
-
-    path: str
-    relative: str
-    size: int
-    etag: str
-
-
 class Storage:
-    """One place on one filesystem; every path given to its methods is relative to it.
+    """One place on one filesystem: a `name` is relative to it, a `path` is the filesystem's own.
 
     Calls to a remote store are tried again up to `retries` times; those to a disk never are.
     """
@@ -136,12 +108,12 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """True where the object exists now."""
-        return _look_up(self, self.path(name)) is not None
+        return self.look_up(self.path(name)) is not None
 
     def list(self, name: str, *, directories: bool = False) -> list[str]:
         """Sorted names of the objects (and directories) directly below `name`; [] if it is gone."""
-        found = _list_directory(self, self.path(name))
-        wanted = [f["name"] for f in found if directories or _is_file(f)]
+        found = self.list_directory(self.path(name))
+        wanted = [f["name"] for f in found if directories or is_file(f)]
         return sorted(posixpath.basename(path.rstrip("/")) for path in wanted)
 
     def remove(self, name: str) -> None:
@@ -150,68 +122,46 @@ class Storage:
         with contextlib.suppress(FileNotFoundError):
             self.attempt(f"remove {path}", lambda: self.filesystem.rm_file(path))
 
+    def look_up(self, path: str) -> dict[str, Any] | None:
+        """What the filesystem says of one of its paths now, as fsspec's `info`; None if nothing.
 
-def list_sources(
-    paths: Sequence[str],
-    options: dict[str, Any],
-    *,
-    excluded: str | None = None,
-    retries: int = DEFAULT_RETRIES,
-    key: str = "input.path",
-) -> list[SourceFile]:
-    """Every file that the input names, in order of its relative path.
+        A link to a file is that file; one that leads nowhere, or in a circle, is nothing.
+        """
+        info = self.ask("look up", path, self.filesystem.info)
+        return None if info is None else self.follow_link(info)
 
-    A directory is listed to the bottom, leaving out names that begin with `.` or `_` and what lies
-    under `excluded`. A file named outright, or by a glob, is always taken.
+    def list_directory(self, path: str) -> Sequence[dict[str, Any]]:
+        """What the filesystem says of all that is directly below a path; links as they are."""
+        return self.ask("list", path, partial(self.filesystem.ls, detail=True)) or []
 
-    Args:
-        paths: Files, directories or globs.
-        options: Options of the input's filesystem.
-        excluded: Filesystem path of the output, whose files are no input.
-        retries: As in `Storage`.
-        key: The config key that the paths stand under, for messages.
+    def ask(self, verb: str, path: str, call: Callable[[str], T]) -> T | None:
+        """What the filesystem answers about a path now; None where nothing is there."""
+        self.filesystem.invalidate_cache()
+        try:
+            return self.attempt(f"{verb} {path}", partial(call, path))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                return None
+            if self.is_local and error.errno == errno.ELOOP:
+                return None
+            raise
 
-    Raises:
-        ConfigError: A path names nothing, two files have the same relative path, or the name of one
-            is not valid UTF-8.
-    """
-    found: dict[str, SourceFile] = {}
-    for path in paths:
-        root, matches = _match(path, options, retries)
-        if not matches:
-            raise ConfigError(f"{key}: {path!r} names no file; give a file, a directory or a glob")
-        for info in matches:
-            name = info["name"]
-            if excluded is not None and f"{name}/".startswith(f"{excluded}/"):
-                continue
-            relative = posixpath.relpath(name, root)
-            _check_name(relative, key)
-            source = SourceFile(name, relative, int(info["size"]), _etag(info))
-            if found.setdefault(relative, source).path != name:
-                raise ConfigError(
-                    f"{key}: {name} and {found[relative].path} are both {relative!r} below their "
-                    "roots; give one of them at a time"
-                )
-    return [found[relative] for relative in sorted(found)]
+    def follow_link(self, info: dict[str, Any]) -> dict[str, Any]:
+        """A link to a file as that file: fsspec tells the link's own type and time."""
+        if not (self.is_local and info.get("islink")):
+            return info
+        try:
+            status = os.stat(info["name"])
+        except OSError:
+            return info
+        if not stat.S_ISREG(status.st_mode):
+            return info
+        return {**info, "type": "file", "size": status.st_size, "mtime": status.st_mtime}
 
 
-def _check_name(relative: str, key: str) -> None:
-    """Refuse a name that no plan, manifest or row could hold."""
-    try:
-        relative.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{key}: the name of the file {relative!r} is not valid UTF-8; rename it, or leave it "
-            "out by a glob"
-        ) from error
-
-
-def describe_file(storage: Storage, path: str) -> tuple[int, str]:
-    """Size and etag of a file now, by its `SourceFile.path`; FileNotFoundError if it is gone."""
-    info = _look_up(storage, path)
-    if info is None:
-        raise FileNotFoundError(path)
-    return int(info["size"]), _etag(info)
+def is_file(info: dict[str, Any]) -> bool:
+    """Not so for a directory, nor for the empty object that stands for one in some buckets."""
+    return bool(info["type"] == "file") and not info["name"].endswith("/")
 
 
 def is_below(path: str, parent: str) -> bool:
@@ -226,111 +176,3 @@ def _sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _fixed_part(path: str) -> str:
-    """The longest leading directory of a glob that holds no glob character."""
-    scheme, separator, rest = path.rpartition("://")
-    parts = rest.split("/")[:-1]
-    fixed = itertools.takewhile(lambda part: not _GLOB & set(part), parts)
-    return f"{scheme}{separator}{'/'.join(fixed) or ('/' if rest.startswith('/') else '.')}"
-
-
-def _match(path: str, options: dict[str, Any], retries: int) -> tuple[str, list[dict[str, Any]]]:
-    """The files that one path of the input names, and the root that they are named from."""
-    storage = Storage(path, options, retries=retries)
-    info = _look_up(storage, storage.root)
-    if info is None and not _GLOB & set(path):
-        return storage.root, []
-    if info is None:
-        storage = Storage(_fixed_part(path), options, retries=retries)
-        return storage.root, list(_glob(storage, path))
-    # A name that holds a glob character and is there is that file or directory.
-    if info["type"] == "file":
-        return posixpath.dirname(storage.root), [info]
-    hidden = re.compile(re.escape(storage.root.rstrip("/")) + r"/(.*/)?[._]", re.DOTALL)
-    return storage.root, [info for info in _find(storage) if not hidden.match(info["name"])]
-
-
-def _glob(storage: Storage, pattern: str) -> Iterator[dict[str, Any]]:
-    """The files below a place that match a pattern, which begins with that place."""
-    full = storage.filesystem._strip_protocol(pattern)
-    depth = full.removeprefix(storage.root).strip("/").count("/") + 1
-    matching = re.compile(glob_translate(full + ("/" if pattern.endswith("/") else "")))
-    found = _find(storage) if "**" in pattern else _walk(storage, depth)
-    return (info for info in found if matching.match(info["name"]))
-
-
-def _find(storage: Storage) -> Iterable[dict[str, Any]]:
-    """Every file below a place, by one listing of all keys where the store offers that."""
-    kind: Any = type(storage.filesystem)
-    own_find = kind.find is not fsspec.AbstractFileSystem.find
-    if own_find or getattr(kind, "_find", AsyncFileSystem._find) is not AsyncFileSystem._find:
-        find = partial(storage.filesystem.find, detail=True)
-        return filter(_is_file, (_ask(storage, "list", storage.root, find) or {}).values())
-    return _walk(storage)
-
-
-def _walk(storage: Storage, depth: int | None = None) -> Iterator[dict[str, Any]]:
-    """Every file below a place, one listing for each directory, at most `depth` levels down."""
-    pending = [(storage.root, 1)]
-    while pending:
-        directory, level = pending.pop()
-        for info in _list_directory(storage, directory):
-            name = info["name"].rstrip("/")
-            info = _follow_link(storage, info)
-            if _is_file(info):
-                yield info
-            elif info.get("islink"):
-                logger.warning("%s links to no file and is not read", name)
-            elif info["type"] == "directory" and name != directory and level != depth:
-                pending.append((name, level + 1))
-
-
-def _look_up(storage: Storage, path: str) -> dict[str, Any] | None:
-    info = _ask(storage, "look up", path, storage.filesystem.info)
-    return None if info is None else _follow_link(storage, info)
-
-
-def _list_directory(storage: Storage, path: str) -> list[dict[str, Any]]:
-    return _ask(storage, "list", path, partial(storage.filesystem.ls, detail=True)) or []
-
-
-def _ask(storage: Storage, verb: str, path: str, call: Callable[[str], T]) -> T | None:
-    """What the filesystem says of a path now; None where nothing is there."""
-    storage.filesystem.invalidate_cache()
-    try:
-        return storage.attempt(f"{verb} {path}", partial(call, path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _follow_link(storage: Storage, info: dict[str, Any]) -> dict[str, Any]:
-    """A link as the file that it leads to; fsspec tells the link's own type and time."""
-    if not (storage.is_local and info.get("islink")):
-        return info
-    try:
-        status = os.stat(info["name"])
-    except OSError:
-        return info
-    if not stat.S_ISREG(status.st_mode):
-        return info
-    return {**info, "type": "file", "size": status.st_size, "mtime": status.st_mtime}
-
-
-def _is_file(info: dict[str, Any]) -> bool:
-    """Not so for a directory, nor for the empty object that stands for one in some buckets."""
-    return bool(info["type"] == "file") and not info["name"].endswith("/")
-
-
-def _etag(info: dict[str, Any]) -> str:
-    for key in ("ETag", "etag", "md5Hash", "content_md5"):
-        if info.get(key):
-            return str(info[key]).strip('"')
-    modified = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
-    # A filesystem may list a time in seconds, and describe the same file with a datetime.
-    modified = modified.timestamp() if isinstance(modified, datetime) else modified
-    if isinstance(modified, float) and "mtime" not in info:
-        # In whole seconds: a listing may tell milliseconds that a look at the file does not.
-        modified = int(modified)
-    return f"{info['size']}-{modified}"

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from moos.checkpoint import INT8_WEIGHTS, OUTLIER_CONSTANTS, MoosJson
+from moos.checkpoint import MoosJson
+from moos.checkpoint_files import INT8_WEIGHTS, OUTLIER_CONSTANTS
 from moos.labels import LabelledDocument
 from moos.model import TokenClassifier
 from moos.model_card import write_card

@@ -1,4 +1,4 @@
-"""From results to objects: what a split's rows and quarantine records look like when written."""
+"""From results to objects: what a split's rows look like when written."""
 
 import base64
 import hashlib
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from moos.document import CompressedDocument
-from moos.records import BadRecord, RecordGroup, take_rows
+from moos.records import RecordGroup
 from moos.schema import EXTRA_JSON, Annotations, annotation_columns, annotation_rows, output_schema
-from moos.splits import InputSplit
 from moos.storage import Storage
+from moos.text_columns import take_rows
 
 ROW_GROUP_CHARS = 16 << 20
 """Characters of text per row group of a Parquet output."""
@@ -162,25 +162,6 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, Decimal | timedelta | UUID):
         return str(value)
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
-
-
-def quarantine_line(split: InputSplit, bad: BadRecord) -> bytes:
-    """One quarantine record: where it was, why it is here, and the raw bytes in base64."""
-    record = {
-        "path": split.relative,
-        "split": split.id,
-        "position": bad.position,
-        "id": bad.id,
-        "reason": bad.reason,
-        "raw_format": bad.raw_format,
-        "raw": base64.b64encode(bad.raw).decode("ascii"),
-    }
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def read_quarantine(data: bytes) -> list[dict[str, Any]]:
-    """The records of a quarantine file, as `quarantine_line` wrote them."""
-    return [json.loads(line) for line in data.splitlines()]
 
 
 def put_object(

@@ -22,11 +22,11 @@ from moos.errors import ConfigError, MoosError
 from moos.label_config import EndpointTeacherConfig, LocalTeacherConfig, to_prompt
 from moos.labelled_rows import LabelSums, read_figures
 from moos.labelling import check_teacher
-from moos.records import is_text_type
 from moos.schema import EXTRA_JSON
 from moos.splits import InputSplit
 from moos.storage import Storage
 from moos.teachers.answer_cache import version_of
+from moos.text_columns import is_text_type
 from pipelines.events import EventLog
 from pipelines.finish import build_manifest, finish_run
 from pipelines.label_config import LabelConfig

@@ -14,10 +14,10 @@ from moos.labels import is_held_out
 from moos.records import BadRecord, RecordGroup
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.commit import put_object, quarantine_line
+from pipelines.commit import put_object
 from pipelines.groups import Group
 from pipelines.label_config import LabelConfig
-from pipelines.reasons import add_kinds, count_kinds
+from pipelines.quarantine import Quarantine
 from pipelines.run_state import SCORES, describe_source
 
 
@@ -61,8 +61,7 @@ class LabelSink:
         self._bounds = bounds
         self._numerics = dict(numerics)
         self._tables: list[pa.Table] = []
-        self._quarantine: list[bytes] = []
-        self._by_reason: dict[str, int] = {}
+        self._quarantine = Quarantine(split)
 
     def add(self, group: Group[WordLabels]) -> None:
         """Take a group."""
@@ -70,12 +69,9 @@ class LabelSink:
         table = build_rows(names, group.items)
         sums = LabelSums.of(table)
         self._tables.append(table)
-        bad = sorted(group.bad, key=lambda record: record.position)
-        self._quarantine.extend(quarantine_line(self._split, record) for record in bad)
-        kinds = count_kinds(record.reason for record in bad)
-        self._by_reason = add_kinds([self._by_reason, kinds])
+        self._quarantine.add(group.bad)
         self.counts.documents += table.num_rows
-        self.counts.quarantined += len(bad)
+        self.counts.quarantined += len(group.bad)
         self.counts.words += sums.counts.get("words", 0)
         self.counts.kept_words += sums.counts.get("kept_words", 0)
         self.counts.input_bytes += group.records.num_bytes
@@ -84,8 +80,8 @@ class LabelSink:
         """One record for the whole split: its file is damaged."""
         bad = BadRecord(0, reason, b"", "file")
         self.counts = LabelCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
-        self._quarantine = [quarantine_line(self._split, bad)]
-        self._by_reason = count_kinds([reason])
+        self._quarantine = Quarantine(self._split)
+        self._quarantine.add([bad])
         self._tables = []
 
     def commit(self, output: Storage) -> dict[str, Any]:
@@ -97,9 +93,9 @@ class LabelSink:
             table,
             self._bounds,
             counts=asdict(self.counts),
-            by_reason=self._by_reason,
+            by_reason=self._quarantine.by_reason,
             numerics=self._numerics,
-            quarantine=b"".join(self._quarantine),
+            quarantine=self._quarantine.to_bytes(),
         )
 
 

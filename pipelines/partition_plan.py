@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 import pyarrow as pa
 
 from moos.errors import ConfigError
+from moos.listing import SourceFile
 from moos.partitions import find_partition_columns, partition_columns
 from moos.schema import check_columns
-from moos.storage import SourceFile
 from pipelines.config import InputConfig
 
 logger = logging.getLogger(__name__)

@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
+from moos.listing import SourceFile, check_readable, list_sources
 from moos.parquet_files import open_parquet
 from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
-from moos.records import is_text_type
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS, check_columns
 from moos.source_files import WatchedFile, measure_content, unpack
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
-from moos.storage import SourceFile, Storage, is_below, list_sources
+from moos.storage import Storage, is_below
+from moos.text_columns import is_text_type
 from pipelines.config import InputConfig, JobConfig
 from pipelines.partition_plan import check_doubled, settle_partition_columns
 
@@ -66,14 +67,15 @@ def plan_run(
         reserved: Names that no column may have.
 
     Raises:
-        ConfigError: The input is missing, empty, mixed, lies under the output, lacks the text
-            column, or has a column named like ours.
+        ConfigError: The input is missing, empty, mixed, may not be read, lies under the output,
+            lacks the text column, or has a column named like ours.
     """
     settings = config.input
     output = Storage(config.output.path, config.output.storage_options)
     check_places(settings, output)
     place = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
     sources = _list_readable(settings, output)
+    check_readable(place, sources, "input.path")
     kinds = {file_kind(source.relative): source for source in sources}
     if len({kind[0] for kind in kinds if kind}) > 1:
         shown = ", ".join(sorted(source.relative for source in kinds.values())[:3])

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from moos.storage import Storage
-from pipelines.commit import read_quarantine
+from pipelines.quarantine import read_quarantine
 from pipelines.reasons import kind_of_reason
 from pipelines.report_parts import Cell, table
 from pipelines.split_timings import SplitTiming

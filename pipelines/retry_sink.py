@@ -10,10 +10,10 @@ from moos.document import CompressedDocument
 from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.commit import read_quarantine
 from pipelines.counts import SplitCounts, count_documents
 from pipelines.document_digest import DocumentDigest
 from pipelines.groups import Group
+from pipelines.quarantine import read_quarantine
 from pipelines.sinks import RATE_BINS, RowSink
 
 
@@ -70,7 +70,7 @@ class RetrySink(RowSink):
             # Row groups end where they would in a first run: behind a group, not within it.
             self._rows.append(old_or_new, num_chars if rows[-1] == present[-1] else 0)
             self._written += len(rows)
-        self._set_apart(group.bad)
+        self._quarantine.add(group.bad)
         self._rates += np.histogram([d.rate for d in group.items], RATE_BINS, (0.0, 1.0))[0]
         counts = count_documents(records, group.rows, group.items, len(group.bad))
         counts.input_bytes = 0

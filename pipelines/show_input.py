@@ -4,13 +4,16 @@ import sys
 from collections.abc import Iterator
 
 from moos.errors import ConfigError
+from moos.listing import SourceFile, list_sources
 from moos.parquet_files import open_parquet
 from moos.pieces import read_pieces
 from moos.ranged_file import open_source
-from moos.records import BadRecord, RecordGroup, RecordParser, is_text_type
+from moos.record_parser import RecordParser
+from moos.records import BadRecord, RecordGroup
 from moos.source_files import WatchedFile, name_damage, unpack
 from moos.splits import Compression, file_kind, split_file
-from moos.storage import SourceFile, Storage, list_sources
+from moos.storage import Storage
+from moos.text_columns import is_text_type
 from pipelines.config import InputConfig
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
 

@@ -15,12 +15,12 @@ from moos.score_table import build_reason_rows, build_score_rows, write_scores
 from moos.scored_text import ProtectedText, ScoredText, count_scores
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.commit import JsonlRows, ParquetRows, put_object, quarantine_line
+from pipelines.commit import JsonlRows, ParquetRows, put_object
 from pipelines.counts import SplitCounts, count_documents, count_scored
 from pipelines.document_digest import DocumentDigest
 from pipelines.document_ids import IdHashes
 from pipelines.groups import Group
-from pipelines.reasons import add_kinds, count_kinds
+from pipelines.quarantine import Quarantine
 from pipelines.run_state import IDS, SCORES, describe_source
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ class RowSink:
         self._rows: Any = rows
         self._numerics = numerics
         self._rates = np.zeros(RATE_BINS, dtype=np.int64)
-        self._quarantine: list[bytes] = []
-        self._by_reason: dict[str, int] = {}
+        self._quarantine = Quarantine(split)
         self._ids = IdHashes()
         self._digest = DocumentDigest()
 
@@ -75,7 +74,7 @@ class RowSink:
         if rows:
             rows, documents, unfit = self._encode(group.records, rows, documents)
             bad.extend(unfit)
-        self._set_apart(bad)
+        self._quarantine.add(bad)
         self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
         first = self.counts.documents
         self._digest.add(documents, range(first, first + len(documents)))
@@ -87,12 +86,6 @@ class RowSink:
         if self._id_column is not None:
             self._ids.add(records.id_keys(rows, self._id_column))
             self.counts.null_ids = self._ids.num_null
-
-    def _set_apart(self, bad: Sequence[BadRecord]) -> None:
-        ordered = sorted(bad, key=lambda record: record.position)
-        self._quarantine.extend(quarantine_line(self._split, record) for record in ordered)
-        kinds = count_kinds(record.reason for record in ordered)
-        self._by_reason = add_kinds([self._by_reason, kinds])
 
     def _encode(
         self, records: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
@@ -123,8 +116,8 @@ class RowSink:
         """One record for the whole split: its file is damaged."""
         bad = BadRecord(0, reason, b"", "file")
         self.counts = SplitCounts(quarantined=1, damaged_files=1, input_bytes=self._split.size)
-        self._quarantine, self._by_reason, self._ids = [], {}, IdHashes()
-        self._set_apart([bad])
+        self._quarantine, self._ids = Quarantine(self._split), IdHashes()
+        self._quarantine.add([bad])
         self._rates[:] = 0
         self._digest = DocumentDigest()
 
@@ -135,7 +128,7 @@ class RowSink:
             "split": self._split.id,
             "source": describe_source(self._split),
             "counts": asdict(self.counts),
-            "quarantined_by_reason": self._by_reason,
+            "quarantined_by_reason": self._quarantine.by_reason,
             "rate_histogram": self._rates.tolist(),
             "digest": self._digest.to_json(),
             "numerics": self._numerics,
@@ -147,10 +140,8 @@ class RowSink:
             record["ids"] = put_object(output, IDS, self._split.id, "hashes", hashes)
         if self.counts.documents:
             record["data"] = put_object(output, "data", self._split.id, self._rows.extension, data)
-        if self._quarantine:
-            record["quarantine"] = put_object(
-                output, "quarantine", self._split.id, "jsonl", b"".join(self._quarantine)
-            )
+        if lines := self._quarantine.to_bytes():
+            record["quarantine"] = put_object(output, "quarantine", self._split.id, "jsonl", lines)
         return record
 
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from moos.splits import InputSplit
 from moos.storage import Storage
-from pipelines.commit import read_quarantine
 from pipelines.findings import Findings
 from pipelines.outputs import iterate_batches, read_manifest
+from pipelines.quarantine import read_quarantine
 from pipelines.run_state import (
     OBJECT_DIRECTORIES,
     named_objects,

@@ -5,12 +5,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from moos.listing import describe_file
 from moos.partitions import partition_columns
 from moos.pieces import RunReader
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.schema import reserved_columns
 from moos.splits import InputSplit
-from moos.storage import Storage, describe_file
+from moos.storage import Storage
 from pipelines.commit import append_keys, json_lines
 from pipelines.findings import Findings
 from pipelines.outputs import read_settings

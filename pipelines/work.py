@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 from moos.errors import MoosError
+from moos.listing import describe_file
 from moos.partitions import partition_columns
 from moos.pieces import RawPiece, RunReader
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.source_files import DamagedFileError
 from moos.splits import InputSplit
-from moos.storage import Storage, describe_file
+from moos.storage import Storage
 from pipelines.attempts import AttemptRecord, attempt
 from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Ray's workers are as urgent as the tests that wait for them; by default all else comes first.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  Ray spells it so
 
 import numpy as np
 import pytest

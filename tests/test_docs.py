@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import COMMANDS
-from moos.checkpoint import DEFAULT_DIRECTORY, read_checkpoint
+from moos.checkpoint import read_checkpoint
+from moos.checkpoint_files import DEFAULT_DIRECTORY
 from moos.config import load_config
 from moos.schema import annotation_schema
 from pipelines.bench_config import BenchConfig

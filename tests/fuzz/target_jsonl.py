@@ -21,12 +21,13 @@ import pyarrow as pa
 
 from moos import pieces, source_files
 from moos.json_columns import MAX_NESTING, build_columns, infer_schema
+from moos.listing import SourceFile
 from moos.pieces import RawPiece, RunReader, read_pieces
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.schema import EXTRA_JSON, RESERVED_COLUMNS
 from moos.source_files import DamagedFileError, WatchedFile, measure_content
 from moos.splits import InputSplit, split_file
-from moos.storage import SourceFile, Storage
+from moos.storage import Storage
 from tests.fuzz.choices import Choices
 
 LINE_BYTES, LINE_START, PIECE_BYTES = 160, 16, 48

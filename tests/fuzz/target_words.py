@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from moos.checkpoint import DEFAULT_DIRECTORY
+from moos.checkpoint_files import DEFAULT_DIRECTORY
 from moos.config import ALL_PROTECTED
 from moos.joined_texts import join_texts
 from moos.protect import compile_patterns, protect_words

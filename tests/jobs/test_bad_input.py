@@ -1,4 +1,7 @@
-"""Hostile documents from file to verified output: compressed or quarantined, never a crash."""
+"""Hostile documents from file to verified output, whatever the settings.
+
+What becomes of bad lines and files, each by itself, stands in `tests/data/bad`.
+"""
 
 import base64
 import json
@@ -33,20 +36,12 @@ GOOD = {
     "never-ending url": "https://example.org/" + "a/" * 5000,
     "all protected": "not 1 not 2 never 3 " * 50,
 }
-BAD = {
-    "lone high surrogate": b'{"id": "x", "text": "a \\ud83d b"}',
-    "lone low surrogate": b'{"id": "x", "text": "\\udc00"}',
-    "swapped surrogates": b'{"id": "x", "text": "\\ude00\\ud83d"}',
-    "latin-1": b'{"id": "x", "text": "caf\xe9"}',
-    "utf-8 of a surrogate": b'{"id": "x", "text": "\xed\xa0\x80"}',
-    "overlong utf-8": b'{"id": "x", "text": "\xc0\xaf"}',
-    "bare control byte": b'{"id": "x", "text": "a\x01b"}',
-    "null": b'{"id": "x", "text": null}',
-    "a list": b'["text"]',
-    "deep": b'{"id": "x", "text": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
-    "half a line": b'{"id": "x", "text": "a',
-    "csv": b"id,text",
-}
+BAD = [
+    b'{"id": "x", "text": "a \\ud83d b"}',
+    b'{"id": "x", "text": "caf\xe9"}',
+    b'{"id": "\\ud800", "text": null}',
+    b'{"id": "x", "text": "a',
+]
 
 
 def run(moos, tmp_path, tiny_checkpoint, lines, *extra):
@@ -103,28 +98,18 @@ def test_every_hostile_document_is_compressed_and_verifies(
     assert {row["id"]: row["text"] for row in read_rows(tmp_path / "out")} == GOOD
 
 
-def test_every_bad_record_is_quarantined_and_the_rest_is_compressed(
-    moos, tmp_path, tiny_checkpoint
-):
-    good = [json.dumps({"id": name, "text": "Fine text."}).encode() for name in BAD]
-    lines = [line for pair in zip(good, BAD.values(), strict=True) for line in pair]
-    result = run(moos, tmp_path, tiny_checkpoint, lines)
-    assert (result.code, result.summary["quarantined"]) == (3, len(BAD))
-    found = list(read_quarantine(tmp_path / "out"))
-    assert [base64.b64decode(record["raw"]) for record in found] == list(BAD.values())
-    assert all(record["reason"] for record in found)
-    assert [row["id"] for row in read_rows(tmp_path / "out")] == list(BAD)
-
-
 @pytest.mark.parametrize("split_bytes", ["1KiB", "8MiB"])
 def test_bad_and_good_records_across_small_splits(moos, tmp_path, tiny_checkpoint, split_bytes):
     texts = [text for text in GOOD.values() if len(text) < 2000]
     lines = [json.dumps({"id": str(i), "text": t}).encode() for i, t in enumerate(texts)]
-    mixed = [*lines, *(line for line in BAD.values() if len(line) < 2000), b"", b"  ", *lines]
+    mixed = [*lines, *BAD, b"", b"  ", *lines]
     overrides = (f"input.split_bytes={split_bytes}", "max_quarantined=1")
     result = run(moos, tmp_path, tiny_checkpoint, mixed, *overrides)
     assert result.code == 0
     assert [row["text"] for row in read_rows(tmp_path / "out")] == texts * 2
+    found = list(read_quarantine(tmp_path / "out"))
+    assert [base64.b64decode(record["raw"]) for record in found] == BAD
+    assert [record["id"] for record in found] == ["x", None, "\ud800", None]
 
 
 def test_a_document_over_the_limit_is_quarantined_whole(moos, tmp_path, tiny_checkpoint):
@@ -135,14 +120,6 @@ def test_a_document_over_the_limit_is_quarantined_whole(moos, tmp_path, tiny_che
     (record,) = read_quarantine(tmp_path / "out")
     assert (record["id"], base64.b64decode(record["raw"])) == ("long", lines[0])
     assert "text of 500 characters is longer than input.max_document_chars=400" in record["reason"]
-
-
-def test_an_id_of_half_a_character_does_not_hide_its_record(moos, tmp_path, tiny_checkpoint):
-    lines = [b'{"id": "\\ud800", "text": null}', b'{"id": "\\ud800", "text": "Fine."}']
-    result = run(moos, tmp_path, tiny_checkpoint, lines, "max_quarantined=1")
-    assert (result.code, result.summary["documents"]) == (0, 1)
-    (record,) = read_quarantine(tmp_path / "out")
-    assert record["id"] == "\ud800"
 
 
 def test_a_catastrophic_pattern_quarantines_its_document_and_no_other(

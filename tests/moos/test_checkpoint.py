@@ -7,12 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from moos import Compressor
-from moos.checkpoint import (
-    INT8_WEIGHTS,
-    OUTLIER_CONSTANTS,
-    read_checkpoint,
-    resolve_scoring,
-)
+from moos.checkpoint import read_checkpoint, resolve_scoring
+from moos.checkpoint_files import INT8_WEIGHTS, OUTLIER_CONSTANTS
 from moos.config import OutlierConfig, ScoringConfig, WindowConfig
 from moos.errors import ConfigError, ModelError
 from moos.model import load_model

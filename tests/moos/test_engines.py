@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from moos import Compressor
-from moos.checkpoint import OUTLIER_CONSTANTS
+from moos.checkpoint_files import OUTLIER_CONSTANTS
 from moos.config import ScoringConfig, WindowConfig
 from moos.engines import EncoderInput, openvino_model
 from moos.engines.batching import cut_scores, pad_windows, plan_micro_batches

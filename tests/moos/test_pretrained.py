@@ -10,6 +10,7 @@ from moos.errors import ModelError
 from moos.evaluation.methods.selective_context import SurprisalScorer
 from moos.evaluation.readers.local import LocalReader
 from moos.model import load_model
+from moos.pretrained import load_causal_model
 from moos.teachers.extractive import ExtractiveTeacher
 from moos.teachers.prompts import Prompt
 from moos.training import load_base
@@ -96,3 +97,31 @@ def test_pickled_weights_are_refused_by_every_loader(name, write_model, tmp_path
     with pytest.raises(ModelError, match=r"pickled weights \(pytorch_model\.bin\)"):
         LOADERS[name](str(path))
     assert not (tmp_path / "was-run").exists()
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_an_adapter_is_refused_by_every_loader(name, write_model):
+    """Whether peft is there or not: with it, transformers would load what the adapter points to."""
+    path = write_model(name)
+    (path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "somebody/else"})
+    )
+    with pytest.raises(ModelError, match=r"a PEFT adapter .*; merge it .*merge_and_unload\(\)"):
+        LOADERS[name](str(path))
+
+
+@pytest.mark.parametrize("kind", ["local", "hub"])
+def test_an_adapter_without_a_model_is_told_as_one(kind, write_model, monkeypatch):
+    """peft's save_pretrained writes no config.json, and a hub id is no directory to look into."""
+    path = write_model("reader")
+    (path / "adapter_config.json").write_text("{}")
+    (path / "config.json").unlink()
+    location = str(path)
+    if kind == "hub":
+        location = "somebody/adapter"
+        monkeypatch.setattr(
+            "transformers.utils.peft_utils.cached_file",
+            lambda name, file, **options: str(path / file),
+        )
+    with pytest.raises(ModelError, match="a PEFT adapter"):
+        load_causal_model(location)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from moos.pieces import RawPiece
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.storage import Storage
 from pipelines import document_ids
 from pipelines.document_ids import IdHashes, count_ids

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moos.errors import ConfigError, DataError, ModelError, MoosError
 from moos.pieces import RawPiece
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from pipelines.groups import advance, begin_group, run_isolated
 
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from moos import pieces as pieces_module
 from moos.errors import MoosError
+from moos.listing import SourceFile
+from moos.parquet_rows import MAX_BATCH_ROWS
 from moos.pieces import (
-    MAX_BATCH_ROWS,
     PIECE_BYTES,
     RawPiece,
     RunReader,
@@ -28,7 +29,7 @@ from moos.pieces import (
 )
 from moos.source_files import DamagedFileError
 from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
-from moos.storage import SourceFile, Storage
+from moos.storage import Storage
 
 SMALL_PIECE = 64
 

@@ -102,23 +102,24 @@ def test_what_an_attempt_left_behind_is_worked_apart_and_the_culprits_quarantine
     compress, config, write_jsonl, poisoned_rows, tmp_path, poison_on_path, read_rows,
     read_quarantine,
 ):  # fmt: skip
-    source = write_jsonl("docs.jsonl", poisoned_rows)
+    records = poisoned_rows[:9]  # two of the three; every one that kills costs a child's start
+    source = write_jsonl("docs.jsonl", records)
     overrides = ("input.id_column=id", "max_quarantined=1")
     plain = compress(source, tmp_path / "plain", *overrides)
-    assert plain["documents"] == 15  # this process is immune
+    assert plain["documents"] == 9  # this process is immune
     run = prepare_compress(config(source, tmp_path / "out", *overrides))
     (split,) = run.plan.splits
     record = AttemptRecord(run.state, f"{split.id}-compress-work", describe_source(split))
     record.write(["a driver that is gone"])
     summary = compress(source, tmp_path / "out", *overrides)
-    assert (summary["documents"], summary["quarantined"]) == (12, 3)
+    assert (summary["documents"], summary["quarantined"]) == (7, 2)
     texts = {row["id"]: row["compressed_text"] for row in read_rows(tmp_path / "plain")}
     rows = read_rows(tmp_path / "out")
     assert {row["id"]: row["compressed_text"] for row in rows} == {
         name: text for name, text in texts.items() if name.startswith("d")
     }
     reasons = {record["id"]: record["reason"] for record in read_quarantine(tmp_path / "out")}
-    assert reasons.keys() == {"raise3", "kill5", "kill9"}
+    assert reasons.keys() == {"raise3", "kill5"}
     assert reasons["raise3"] == (
         "processing raised RuntimeError: poison: an exception that nobody expects"
     )
@@ -127,9 +128,9 @@ def test_what_an_attempt_left_behind_is_worked_apart_and_the_culprits_quarantine
 
     # Tried again where nothing kills them: only they are worked, and the rest stays as it was.
     summary = run_compress(config(source, tmp_path / "out", *overrides), retry_quarantined=True)
-    assert (summary["documents"], summary["quarantined"]) == (15, 0)
-    assert summary["documents_scored"] == 3
-    assert [row["id"] for row in read_rows(tmp_path / "out")] == [r["id"] for r in poisoned_rows]
+    assert (summary["documents"], summary["quarantined"]) == (9, 0)
+    assert summary["documents_scored"] == 2
+    assert [row["id"] for row in read_rows(tmp_path / "out")] == [r["id"] for r in records]
     assert {row["id"]: row["compressed_text"] for row in read_rows(tmp_path / "out")} == texts
     assert not list((tmp_path / "out" / "quarantine").glob("*"))
     assert not verify_output(str(tmp_path / "out")).broken

@@ -11,10 +11,11 @@ import pytest
 
 from moos.json_columns import iterate_sample
 from moos.pieces import RunReader
-from moos.records import RecordParser, text_bytes
+from moos.record_parser import RecordParser
 from moos.source_files import DamagedFileError
 from moos.splits import WHOLE_FILE, InputSplit, file_kind
 from moos.storage import Storage
+from moos.text_columns import text_bytes
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moos.errors import ConfigError
+from moos.listing import SourceFile
 from moos.pieces import RunReader
-from moos.records import RecordParser
+from moos.record_parser import RecordParser
 from moos.splits import (
     WHOLE_FILE,
     InputSplit,
@@ -21,7 +22,7 @@ from moos.splits import (
     splits_from_table,
     splits_to_table,
 )
-from moos.storage import SourceFile, Storage
+from moos.storage import Storage
 
 BOM = b"\xef\xbb\xbf"
 LINE = st.one_of(

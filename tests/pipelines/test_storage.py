@@ -14,8 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from moos import retries
 from moos.config import load_config
 from moos.errors import ConfigError
+from moos.listing import describe_file, list_sources
 from moos.retries import StorageError
-from moos.storage import Storage, describe_file, is_below, list_sources
+from moos.storage import Storage, is_below
 from pipelines.config import CompressConfig
 
 
@@ -278,21 +279,6 @@ def test_a_glob_does_not_list_deeper_than_it_reaches(flaky):
     assert [path for method, path in flaky.requests if method == "ls"] == ["/place"]
 
 
-def test_an_unreadable_directory_is_not_left_out(tmp_path, monkeypatch):
-    (tmp_path / "in/sub").mkdir(parents=True)
-    (tmp_path / "in/a.jsonl").touch()
-    scan = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("sub"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError, match="sub"):
-        list_sources([str(tmp_path / "in")], {})
-
-
 class ScriptedServer:
     """An S3 that answers what it is told; requests are `(method, path and query)`."""
 
@@ -530,20 +516,3 @@ def test_other_options_are_taken(options):
 def test_a_wrong_option_names_the_place():
     with pytest.raises(ConfigError, match="memory://x cannot be opened"):
         Storage("memory://x", {"asynchronous_nonsense": object(), "loop": 1, "": 1, "self": 2})
-
-
-def test_a_link_to_a_file_is_that_file_and_other_links_are_told(tmp_path, caplog):
-    (tmp_path / "elsewhere").mkdir()
-    target = tmp_path / "elsewhere" / "a.jsonl"
-    target.write_bytes(b"12345\n")
-    place = tmp_path / "in"
-    place.mkdir()
-    (place / "link.jsonl").symlink_to(target)
-    (place / "gone.jsonl").symlink_to(tmp_path / "nowhere")
-    (place / "directory").symlink_to(tmp_path / "elsewhere")
-    (found,) = list_sources([str(place)], {})
-    assert (found.relative, found.size) == ("link.jsonl", 6)
-    assert describe_file(Storage(str(place)), found.path) == (found.size, found.etag)
-    assert caplog.text.count("links to no file and is not read") == 2
-    os.utime(target, ns=(1, 1))
-    assert describe_file(Storage(str(place)), found.path) != (found.size, found.etag)

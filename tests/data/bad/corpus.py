@@ -2,6 +2,8 @@
 
 import base64
 import gzip
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +23,7 @@ class Case:
         name: What is bad.
         line: The line that is, for a case of one line.
         files: Contents by file name, for a case of whole files.
+        entries: Entries of their directory that are no files, by name: what `_make_entry` takes.
         rows: Texts of the rows, or their number where they are many.
         quarantined: Words of each quarantine reason, in order.
         refused: Words of the message with which the command refuses to start, or None.
@@ -33,6 +36,7 @@ class Case:
     name: str
     line: bytes | None
     files: dict[str, bytes] = field(repr=False)
+    entries: dict[str, str]
     rows: list[str] | int
     quarantined: list[str]
     refused: list[str] | None
@@ -51,6 +55,25 @@ class Case:
         """What a run over it alone ends with."""
         return 2 if self.refused is not None else 3 if self.quarantined else 0
 
+    def write(self, directory: Path) -> Path:
+        """Write its files into a new directory, which is returned."""
+        directory.mkdir()
+        for name, content in self.files.items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            (directory / name).write_bytes(content)
+        for name, what in self.entries.items():
+            _make_entry(directory / name, what)
+        return directory
+
+
+def _make_entry(path: Path, what: str) -> None:
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    else:
+        path.symlink_to(what.removeprefix("-> "))
+
 
 @cache
 def read_cases() -> tuple[Case, ...]:
@@ -62,13 +85,14 @@ def read_cases() -> tuple[Case, ...]:
 def _read_case(entry: dict[str, Any]) -> Case:
     name = entry.pop("name")
     rows, quarantined = entry.pop("rows", []), _as_list(entry.pop("quarantined", []))
+    quarantined *= entry.pop("times", 1)
     line, files = None, {}
     if "line" in entry or "line_bytes" in entry:
         line = _content({"text": entry.pop("line", None), "bytes": entry.pop("line_bytes", None)})
         rows = [entry.pop("row")] if "row" in entry else []
         assert len(rows) + len(quarantined) == 1, f"{name}: a row, or a reason"
-    elif "files" in entry:
-        files = {key: _content(recipe) for key, recipe in entry.pop("files").items()}
+    elif "files" in entry or "entries" in entry:
+        files = {key: _content(recipe) for key, recipe in entry.pop("files", {}).items()}
     else:
         file_name = entry.pop("file", "docs.jsonl")
         recipe_keys = ("text", "bytes", "base64", "make", "pack", "cut", "append", "prepend")
@@ -77,6 +101,7 @@ def _read_case(entry: dict[str, Any]) -> Case:
         name=name,
         line=line,
         files=files,
+        entries=entry.pop("entries", {}),
         rows=rows,
         quarantined=quarantined,
         refused=_as_list(entry.pop("refused")) if "refused" in entry else None,

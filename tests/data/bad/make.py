@@ -286,8 +286,12 @@ def broken_footer() -> bytes:
 
 
 def repeated_value() -> bytes:
-    """Some kilobytes that hold a text of a megabyte 2,000 times."""
-    return parquet({"text": ["word " * 200_000] * 2000}, compression="zstd", write_statistics=False)
+    """Some kilobytes that stand for 20 GB: a text of four megabytes, 5,000 times."""
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 5000), ["word " * 800_000])
+    options = {"compression": "zstd", "write_statistics": False, "store_schema": False}
+    data = parquet({"text": texts}, **options)
+    assert len(data) < 10_000
+    return data
 
 
 def gzip_with_header_fields() -> bytes:

@@ -1,0 +1,52 @@
+"""What names a record: its id, as it is shown, and as bytes that tell whether two are the same."""
+
+import pyarrow as pa
+
+from moos.json_columns import JsonValue
+from moos.text_columns import is_text_type, text_bytes
+
+
+def field_id(fields: dict[str, JsonValue], id_column: str | None) -> str | None:
+    """The id of a JSON record as text; None where there is none."""
+    found = None if id_column is None else fields.get(id_column)
+    if found is None or found.value is None:
+        return None
+    return found.value if isinstance(found.value, str) else found.raw
+
+
+def row_id(row: pa.RecordBatch, id_column: str | None) -> str | None:
+    """The id of a batch of one row as text; None where there is none that can be read."""
+    if id_column is None or id_column not in row.schema.names:
+        return None
+    try:
+        value = row.column(id_column)[0].as_py()
+    except (OverflowError, ValueError):  # no UTF-8, or a date that Python lacks
+        return None
+    return None if value is None else str(value)
+
+
+def field_key(found: JsonValue | None) -> bytes | None:
+    """Bytes that are equal for equal ids of JSON records; None for no id.
+
+    A string differs from a number: it begins with a quote.
+    """
+    if found is None or found.value is None:
+        return None
+    if isinstance(found.value, str):
+        return b'"' + found.value.encode("utf-8", "surrogatepass")
+    return found.raw.encode("utf-8")
+
+
+def value_key(value: str | None) -> bytes | None:
+    """The same for an id that stands in a file's path."""
+    return None if value is None else f'"{value}'.encode()
+
+
+def column_keys(column: pa.Array) -> list[bytes | None]:
+    """The same for a column of ids; a number has the key that it has in JSON."""
+    if is_text_type(column.type):
+        return [None if value is None else b'"' + value for value in text_bytes(column)]
+    try:
+        return text_bytes(column.cast(pa.string()))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested types; bytes that are no text
+        return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
