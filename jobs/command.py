@@ -180,11 +180,21 @@ def run_config_job(
     return run_reported(job, resume_hint=resume_hint)
 
 
+def add_retry_option(parser: CommandParser) -> None:
+    """Add `--retry-quarantined` to a command that works a corpus."""
+    parser.add_argument(
+        "--retry-quarantined",
+        action="store_true",
+        help="try quarantined records again, and only those, besides what is not done yet",
+    )
+
+
 @contextmanager
 def summary_alone(*, executor: str) -> Iterator[None]:
     """Keep stdout for the summary; what else is printed goes to stderr.
 
-    Ray prints what its processes say to stdout, some of it when it leaves, so it leaves in here.
+    Ray prints what its processes say to stdout, some of it when it leaves, so it leaves in here;
+    with it goes what hangs there.
     """
     with redirect_stdout(sys.stderr):
         try:

@@ -11,7 +11,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
+from jobs.command import (
+    CommandParser,
+    add_retry_option,
+    config_parser,
+    run_config_job,
+    summary_alone,
+)
 from pipelines.config import CompressConfig
 
 
@@ -31,11 +37,7 @@ def build_parser() -> CommandParser:
     """The command's arguments."""
     parser = config_parser("moos compress", __doc__ or "", CompressConfig)
     parser.add_argument("--dry-run", action="store_true", help="plan, check, write nothing")
-    parser.add_argument(
-        "--retry-quarantined",
-        action="store_true",
-        help="try quarantined records again, and only those, besides what is not done yet",
-    )
+    add_retry_option(parser)
     return parser
 
 

@@ -13,18 +13,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
+from jobs.command import (
+    CommandParser,
+    add_retry_option,
+    config_parser,
+    run_config_job,
+    summary_alone,
+)
 from pipelines.label_config import LabelConfig
 
 
-def run(config: LabelConfig, *, dry_run: bool = False) -> Mapping[str, Any]:
+def run(
+    config: LabelConfig, *, dry_run: bool = False, retry_quarantined: bool = False
+) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.label import prepare_label, run_label
 
     if dry_run:
         return prepare_label(config).describe()
     with summary_alone(executor=config.executor):
-        return run_label(config)
+        return run_label(config, retry_quarantined=retry_quarantined)
 
 
 def build_parser() -> CommandParser:
@@ -33,6 +41,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--dry-run", action="store_true", help="plan, check, write nothing but a staged dataset"
     )
+    add_retry_option(parser)
     return parser
 
 
@@ -41,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_config_job(
         build_parser(),
         LabelConfig,
-        lambda config, options: run(config, dry_run=options.dry_run),
+        lambda config, options: run(
+            config, dry_run=options.dry_run, retry_quarantined=options.retry_quarantined
+        ),
         argv,
         resume_hint="\nrun the same command again to resume",
     )

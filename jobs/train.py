@@ -9,12 +9,11 @@ the figures to stdout. Exit code 0: the checkpoint is written; 1: the run failed
 the labels are faulty; 2: it could not start as configured, or its loss stopped being a number.
 """
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.command import CommandParser, config_parser, run_config_job
+from jobs.command import CommandParser, config_parser, run_config_job, summary_alone
 from pipelines.train_config import TrainConfig
 
 
@@ -22,8 +21,7 @@ def run(config: TrainConfig) -> Mapping[str, Any]:
     """Run the pipeline. Imported late: `--help` and config errors need neither Ray nor torch."""
     from pipelines.train import run_train
 
-    # Ray prints a lost worker's end to stdout, which is for the figures alone.
-    with contextlib.redirect_stdout(sys.stderr):
+    with summary_alone(executor="ray"):
         return run_train(config)
 
 

@@ -58,7 +58,8 @@ class CompressedDocument:
         over_budget: Protected words alone exceeded the budget.
         num_encoder_tokens: Tokens of the original by the compressor's own tokenizer.
         num_unknown_tokens: Those of them that its vocabulary does not know.
-        num_non_latin_chars: Letters of the original in scripts other than Latin.
+        num_letters: Letters of the original, of any script.
+        num_non_latin_letters: Those of scripts other than Latin.
         word_table: Every word with its scores and the decision, as columns.
         chunks: What a `Chunker` cut the compressed text into, where one was told to.
     """
@@ -70,7 +71,8 @@ class CompressedDocument:
     over_budget: bool
     num_encoder_tokens: int
     num_unknown_tokens: int
-    num_non_latin_chars: int
+    num_letters: int
+    num_non_latin_letters: int
     word_table: WordTable
     chunks: tuple[Chunk, ...] = ()
 

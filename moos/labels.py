@@ -15,6 +15,7 @@ import posixpath
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from moos.errors import DataError
 from moos.listing import list_sources
-from moos.storage import Storage
+from moos.storage import Storage, Watch
 from moos.tokens import check_text
 
 SCHEMA = pa.schema(
@@ -94,7 +95,10 @@ class LabelledDocument:
 
 
 def read_labelled(
-    paths: str | Sequence[str], options: dict[str, Any] | None = None
+    paths: str | Sequence[str],
+    options: dict[str, Any] | None = None,
+    *,
+    watch: Watch = nullcontext,
 ) -> list[LabelledDocument]:
     """Read labelled documents, `.parquet`, `.jsonl` or `.jsonl.gz`, from any fsspec filesystem.
 
@@ -104,6 +108,7 @@ def read_labelled(
     Args:
         paths: A file, directory or glob, or several.
         options: Options of the filesystem.
+        watch: As in `Storage`.
 
     Raises:
         ConfigError: A path names no file.
@@ -115,7 +120,7 @@ def read_labelled(
     paths = [paths] if isinstance(paths, str) else list(paths)
     num_failed = 0
     for path in paths:
-        for storage, name, shown in _list_files(path, options or {}):
+        for storage, name, shown in _list_files(path, options or {}, watch):
             for where, document, failed in _read_file(storage, name, shown):
                 if document.id in documents:
                     raise DataError(f"{where}: id {document.id!r} was there before")
@@ -130,17 +135,19 @@ def read_labelled(
     return list(documents.values())
 
 
-def _list_files(path: str, options: dict[str, Any]) -> Iterator[tuple[Storage, str, str]]:
+def _list_files(
+    path: str, options: dict[str, Any], watch: Watch
+) -> Iterator[tuple[Storage, str, str]]:
     """Where each file of a path is, its name there, and how messages call it."""
-    place = Storage(path, options)
+    place = Storage(path, options, watch=watch)
     try:
         manifest = json.loads(place.get("manifest.json"))
         entries = [entry["data"]["name"] for entry in manifest["splits"] if entry["data"]]
     except (FileNotFoundError, NotADirectoryError):
-        for file in list_sources([path], options, key="data.path"):
+        for file in list_sources([path], options, key="data.path", watch=watch):
             directory, name = posixpath.split(file.path)
             url = place.filesystem.unstrip_protocol(directory)
-            yield Storage(url, options), name, file.path
+            yield Storage(url, options, watch=watch), name, file.path
         return
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(f"labels {path}: manifest.json is of no moos run: {error}") from error

@@ -12,6 +12,7 @@ import posixpath
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,7 +24,7 @@ from fsspec.utils import glob_translate
 
 from moos.errors import ConfigError
 from moos.retries import DEFAULT_RETRIES
-from moos.storage import Storage, is_below, is_file
+from moos.storage import Storage, Watch, is_below, is_file
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def list_sources(
     excluded: str | None = None,
     retries: int = DEFAULT_RETRIES,
     key: str = "input.path",
+    watch: Watch = nullcontext,
 ) -> list[SourceFile]:
     """Every file that the input names, in order of its relative path.
 
@@ -78,6 +80,7 @@ def list_sources(
         excluded: Filesystem path of the output, whose files are no input.
         retries: As in `Storage`.
         key: The config key that the paths stand under, for messages.
+        watch: As in `Storage`.
 
     Raises:
         ConfigError: A path names no file, or a directory of a disk that may not be read; two files
@@ -85,7 +88,8 @@ def list_sources(
     """
     found: dict[str, SourceFile] = {}
     for path in paths:
-        root, entries = _find_entries(path, options, retries, key)
+        storage = Storage(path, options, retries=retries, watch=watch)
+        root, entries = _find_entries(storage, path, options, key)
         files = [info for info in entries if is_file(info)]
         others = [info for info in entries if not is_file(info)]
         if not files:
@@ -158,10 +162,9 @@ def _check_name(relative: str, key: str) -> None:
 
 
 def _find_entries(
-    path: str, options: dict[str, Any], retries: int, key: str
+    storage: Storage, path: str, options: dict[str, Any], key: str
 ) -> tuple[str, list[Info]]:
     """What one path of the input names, and the root that it is named from."""
-    storage = Storage(path, options, retries=retries)
     try:
         return _match(storage, path, options)
     except PermissionError as error:
@@ -180,7 +183,8 @@ def _match(storage: Storage, path: str, options: dict[str, Any]) -> tuple[str, l
     if info is None and not _GLOB & set(path):
         return storage.root, []
     if info is None:
-        storage = Storage(_fixed_part(path), options, retries=storage.retries)
+        place = _fixed_part(path)
+        storage = Storage(place, options, retries=storage.retries, watch=storage.watch)
         return storage.root, list(_glob(storage, path))
     # A name that holds a glob character and is there is that file or directory.
     if info["type"] == "file":

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from moos.characters import NON_LATIN
+from moos.characters import ALPHANUMERIC, NON_LATIN, NUMERAL
 from moos.engines import EncoderInput
 from moos.errors import DataError
 from moos.joined_texts import JoinedTexts, bounds_of, group_by_chars, join_texts, split_column
@@ -26,7 +26,8 @@ class PreparedText:
         token_words: Owning word of each token, -1 in a text without words, shape (T,).
         inputs: The windows as the encoder reads them; together they own each token once, in order.
         num_unknown_tokens: Tokens that the vocabulary does not know.
-        num_non_latin_chars: Letters in scripts other than Latin.
+        num_letters: Letters of any script.
+        num_non_latin_letters: Those of scripts other than Latin.
     """
 
     text: str
@@ -34,7 +35,8 @@ class PreparedText:
     token_words: NDArray[np.int32]
     inputs: list[EncoderInput]
     num_unknown_tokens: int
-    num_non_latin_chars: int
+    num_letters: int
+    num_non_latin_letters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,21 @@ def prepare_texts(
         context_tokens=context_tokens,
     )
     inputs = iter(_enclose(tokens.ids, bounds, plans, tokenizer))
+    is_letter = joined.classes & (ALPHANUMERIC | NUMERAL) == ALPHANUMERIC
     num_unknown = _count(tokens.ids == tokenizer.unknown_id, bounds[:-1], bounds[1:])
+    num_letters = _count(is_letter, joined.starts, joined.ends)
     num_non_latin = _count(joined.classes & NON_LATIN != 0, joined.starts, joined.ends)
     return [
         PreparedText(text, own_words, owners, list(islice(inputs, len(plan))), *counts)
         for text, own_words, owners, plan, *counts in zip(
-            texts, words, token_words, plans, num_unknown, num_non_latin, strict=True
+            texts,
+            words,
+            token_words,
+            plans,
+            num_unknown,
+            num_letters,
+            num_non_latin,
+            strict=True,
         )
     ]
 
@@ -193,6 +204,5 @@ def _count(
     flags: NDArray[np.bool_], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> list[int]:
     """How many flags are set in each of some ranges."""
-    places = np.flatnonzero(flags)
-    counts: list[int] = (np.searchsorted(places, ends) - np.searchsorted(places, starts)).tolist()
-    return counts
+    parts = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [int(np.count_nonzero(flags[start:end])) for start, end in parts]

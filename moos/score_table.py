@@ -31,7 +31,8 @@ SCORE_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("num_tokens", pa.int32()),
         ("num_unknown_tokens", pa.int32()),
-        ("num_non_latin_chars", pa.int32()),
+        ("num_letters", pa.int32()),
+        ("num_non_latin_letters", pa.int32()),
         ("words", pa.list_(_WORD)),
     ]
 )
@@ -58,7 +59,8 @@ class StoredScores:
     reason: str | None
     num_tokens: int
     num_unknown_tokens: int
-    num_non_latin_chars: int
+    num_letters: int
+    num_non_latin_letters: int
     token_counts: NDArray[np.int32]
     preserve_probability: NDArray[np.uint16]
     outlier_score: NDArray[np.uint16]
@@ -95,7 +97,8 @@ def build_score_rows(
             pa.nulls(len(texts), pa.string()),
             pa.array([t.num_tokens for t in texts], pa.int32()),
             pa.array([t.num_unknown_tokens for t in texts], pa.int32()),
-            pa.array([t.num_non_latin_chars for t in texts], pa.int32()),
+            pa.array([t.num_letters for t in texts], pa.int32()),
+            pa.array([t.num_non_latin_letters for t in texts], pa.int32()),
             pa.ListArray.from_arrays(pa.array(offsets), words),
         ],
         schema=SCORE_SCHEMA,
@@ -109,9 +112,7 @@ def build_reason_rows(reasons: dict[int, str]) -> pa.RecordBatch:
         [
             pa.array(list(reasons), pa.int64()),
             pa.array(list(reasons.values()), pa.string()),
-            nothing,
-            nothing,
-            nothing,
+            *(nothing for _ in SCORE_SCHEMA.names[2:-1]),
             pa.nulls(len(reasons), pa.list_(_WORD)),
         ],
         schema=SCORE_SCHEMA,
@@ -136,7 +137,7 @@ def _iterate_rows(batch: pa.RecordBatch) -> Iterator[tuple[int, StoredScores]]:
     offsets = words.offsets.to_numpy()
     columns = [words.values.field(i).to_numpy(zero_copy_only=False) for i in range(len(_WORD))]
     plain = [batch.column(name).to_pylist() for name in SCORE_SCHEMA.names[:-1]]
-    for index, (position, reason, tokens, unknown, non_latin) in enumerate(
+    for index, (position, reason, tokens, unknown, letters, non_latin) in enumerate(
         zip(*plain, strict=True)
     ):
         part = slice(offsets[index], offsets[index + 1])
@@ -147,7 +148,8 @@ def _iterate_rows(batch: pa.RecordBatch) -> Iterator[tuple[int, StoredScores]]:
                 reason=reason,
                 num_tokens=tokens or 0,
                 num_unknown_tokens=unknown or 0,
-                num_non_latin_chars=non_latin or 0,
+                num_letters=letters or 0,
+                num_non_latin_letters=non_latin or 0,
                 token_counts=counts,
                 preserve_probability=probability,
                 outlier_score=outlier,
@@ -174,7 +176,8 @@ def restore_scores(stored: Sequence[StoredText]) -> list[ProtectedText] | None:
             score=_unit(row.score),
             num_tokens=row.num_tokens,
             num_unknown_tokens=row.num_unknown_tokens,
-            num_non_latin_chars=row.num_non_latin_chars,
+            num_letters=row.num_letters,
+            num_non_latin_letters=row.num_non_latin_letters,
         )
         texts.append(ProtectedText(scored, row.protected.astype(np.bool_)))
     return texts

@@ -33,7 +33,8 @@ class ScoredText:
         score: What words are ranked by.
         num_tokens: The compressor's tokens of the whole text.
         num_unknown_tokens: Those that its vocabulary does not know.
-        num_non_latin_chars: Letters in scripts other than Latin.
+        num_letters: Letters of any script.
+        num_non_latin_letters: Those of scripts other than Latin.
     """
 
     text: str
@@ -44,7 +45,8 @@ class ScoredText:
     score: NDArray[np.float32]
     num_tokens: int
     num_unknown_tokens: int
-    num_non_latin_chars: int
+    num_letters: int
+    num_non_latin_letters: int
 
 
 def score_words(
@@ -89,7 +91,8 @@ def score_words(
             score=own_scores[place],
             num_tokens=len(part.token_words),
             num_unknown_tokens=part.num_unknown_tokens,
-            num_non_latin_chars=part.num_non_latin_chars,
+            num_letters=part.num_letters,
+            num_non_latin_letters=part.num_non_latin_letters,
         )
         for place, part in enumerate(parts)
     ]
@@ -187,7 +190,8 @@ def _compress(
             over_budget=over_budget,
             num_encoder_tokens=scored.num_tokens,
             num_unknown_tokens=scored.num_unknown_tokens,
-            num_non_latin_chars=scored.num_non_latin_chars,
+            num_letters=scored.num_letters,
+            num_non_latin_letters=scored.num_non_latin_letters,
             word_table=WordTable(
                 scored.words,
                 scored.preserve_probability,

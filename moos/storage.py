@@ -12,6 +12,7 @@ import posixpath
 import secrets
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ from moos.retries import DEFAULT_RETRIES, ShortBodyError, open_filesystem, retry
 
 T = TypeVar("T")
 
+Watch = Callable[[str], AbstractContextManager[object]]
+"""Entered around each call to a store, with what it does in words: tells what a run waits for."""
+
 TEMPORARY = ".tmp"
 """Ending of a file that is being written; one that stays was left by a killed process."""
 
@@ -29,11 +33,17 @@ TEMPORARY = ".tmp"
 class Storage:
     """One place on one filesystem: a `name` is relative to it, a `path` is the filesystem's own.
 
-    Calls to a remote store are tried again up to `retries` times; those to a disk never are.
+    Calls to a remote store are tried again up to `retries` times; those to a disk never are. Each
+    is made within `watch`, whatever number of tries it takes.
     """
 
     def __init__(
-        self, url: str, options: dict[str, Any] | None = None, *, retries: int = DEFAULT_RETRIES
+        self,
+        url: str,
+        options: dict[str, Any] | None = None,
+        *,
+        retries: int = DEFAULT_RETRIES,
+        watch: Watch = nullcontext,
     ) -> None:
         """Open a place.
 
@@ -42,6 +52,7 @@ class Storage:
         """
         self.url = url
         self.retries = retries
+        self.watch = watch
         try:
             self.filesystem, root = open_filesystem(url, options or {})
         except (ValueError, ImportError, TypeError) as error:
@@ -51,7 +62,8 @@ class Storage:
 
     def attempt(self, what: str, call: Callable[[], T]) -> T:
         """Make a call to the filesystem; on a remote store again, as `moos.retries.retry` does."""
-        return call() if self.is_local else retry(call, what=what, retries=self.retries)
+        with self.watch(what):
+            return call() if self.is_local else retry(call, what=what, retries=self.retries)
 
     def path(self, name: str) -> str:
         """The filesystem's path of `name`."""
@@ -64,30 +76,15 @@ class Storage:
         on a disk a temporary file is synced and renamed.
         """
         path = self.path(name)
-        if not self.is_local:
-            self.attempt(f"write {path}", lambda: self.filesystem.pipe_file(path, data))
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.{secrets.token_hex(4)}{TEMPORARY}"
-        try:
-            with open(temporary, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-            _sync_directory(os.path.dirname(path))
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        write = write_whole if self.is_local else self.filesystem.pipe_file
+        self.attempt(f"write {path}", lambda: write(path, data))
 
     def get(self, name: str) -> bytes:
         """Read an object whole; FileNotFoundError if there is none."""
         path = self.path(name)
         try:
-            if self.is_local:
-                return bytes(self.filesystem.cat_file(path))
-            return self.attempt(f"read {path}", lambda: self._read_object(path))
+            read = self.filesystem.cat_file if self.is_local else self._read_object
+            return self.attempt(f"read {path}", lambda: bytes(read(path)))
         except NotADirectoryError as error:  # the place itself is a file
             raise FileNotFoundError(path) from error
 
@@ -167,6 +164,23 @@ def is_file(info: dict[str, Any]) -> bool:
 def is_below(path: str, parent: str) -> bool:
     """True if `path` is `parent` or lies under it; both are filesystem paths."""
     return f"{path.rstrip('/')}/".startswith(f"{parent.rstrip('/')}/")
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write a file of a disk, and the directories that it lies in: synced, then renamed."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.{secrets.token_hex(4)}{TEMPORARY}"
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        _sync_directory(os.path.dirname(path))
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
 
 
 def _sync_directory(path: str) -> None:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ def run_training(
         ranks: This worker's place.
         on_validated: Gets the state after each validation, on every rank; its last history row
             holds the figures.
-        on_progress: Called after each step, on every rank.
+        on_progress: Called after each step, and with the same again as its validation goes on, on
+            every rank.
         resumed: State to go on from.
         strategy: How the model is spread over the workers.
 
@@ -112,12 +114,14 @@ def run_training(
         num_tokens += sum(int(batch.attention.sum()) for batch in batches)
         seconds = max(time.monotonic() - began, 1e-9)
         left = seconds / (step + 1 - first) * (steps.total - step - 1)
-        on_progress(Progress(step + 1, steps.total, figures.loss, num_tokens / seconds, left))
+        told = Progress(step + 1, steps.total, figures.loss, num_tokens / seconds, left)
+        on_progress(told)
         if (step + 1) % point == 0:
             curve.append({"step": step + 1, **_mean(since[-point:])})
         if (step + 1) % every == 0 or step + 1 == steps.total:
             row = {"step": step + 1, "epoch": (step + 1) / steps.per_epoch, **_mean(since)}
-            history.append({**row, **validate(model, data.validation, config, ranks)})
+            go_on = partial(on_progress, told)
+            history.append({**row, **validate(model, data.validation, config, ranks, go_on)})
             since = []
             on_validated(
                 collect_state(model, optimizer, step=step + 1, history=history, curve=curve)

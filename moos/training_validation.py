@@ -4,7 +4,7 @@ Shapes: B windows in the micro-batch, T tokens per window, D hidden size, L laye
 embeddings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,16 @@ def validate(
     documents: Sequence[LabelledInputs],
     config: TrainingConfig,
     ranks: Ranks,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Figures over all documents, the same on every rank and for any number of them.
+
+    Args:
+        model: What is in training.
+        documents: Those held out.
+        config: The run.
+        ranks: This worker's place.
+        on_progress: Called after each micro-batch.
 
     Returns:
         `precision`, `recall` and `f1` of class preserve over words at probability 0.5; `auc` over
@@ -53,6 +61,7 @@ def validate(
         found = _measure(model, windows, plan[position % len(plan)], config, ranks)
         if position < len(plan):
             measured |= found
+        on_progress()
     merged = {index: item for part in ranks.gather(measured) for index, item in part.items()}
     return _summarise(documents, [merged[index] for index in range(len(windows))], config)
 

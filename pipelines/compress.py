@@ -6,7 +6,7 @@ Resume is planned minus done; nothing else is remembered between runs.
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from moos.schema import EXTRA_JSON, output_schema, reserved_columns
 from moos.scores import GRID
 from moos.selector import Selector
 from moos.splits import InputSplit
-from moos.storage import Storage
 from pipelines.compress_signature import sign_run
 from pipelines.config import CompressConfig
 from pipelines.document_ids import count_ids
@@ -28,8 +27,9 @@ from pipelines.events import EventLog, read_timings
 from pipelines.finish import build_manifest, finish_run
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
+from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import check_places, plan_run
-from pipelines.prepared_run import PreparedRun, look_again, noted
+from pipelines.prepared_run import PreparedRun, begun, noted, open_output
 from pipelines.report import write_report
 from pipelines.resources import Resources
 from pipelines.run_state import BUDGET_TOKENIZER, TOKENIZER, RunState
@@ -50,37 +50,39 @@ class PreparedCompress(PreparedRun):
         config: The job.
         checkpoint: What compresses.
         scoring: How its outputs become scores.
-        retried: Done splits whose quarantined records are to be tried again.
     """
 
     config: CompressConfig
     checkpoint: Checkpoint
     scoring: Scoring
-    retried: tuple[InputSplit, ...] = ()
 
 
-def prepare_compress(config: CompressConfig) -> PreparedCompress:
+def prepare_compress(config: CompressConfig, watch: PhaseWatch | None = None) -> PreparedCompress:
     """Plan the run and refuse what cannot work; writes nothing and loads no model.
+
+    Args:
+        config: The job.
+        watch: Told what goes on.
 
     Raises:
         ConfigError: Input, output, selection or an earlier run on this output forbids it.
         ModelError: The checkpoint cannot serve as a compressor.
     """
-    checkpoint = read_checkpoint(config.checkpoint, config.scoring.preserve_label)
+    watch = watch or PhaseWatch()
+    with watch.call(f"read the checkpoint {config.checkpoint}"):
+        checkpoint = read_checkpoint(config.checkpoint, config.scoring.preserve_label)
     scoring = resolve_scoring(checkpoint, config.scoring, config.window)
     check_threshold(config.selection, scoring)
     try:
         Selector(config.selection)
     except ModelError as error:
         raise ConfigError(f"selection.budget_tokenizer: {error}") from error
-    output = Storage(
-        config.output.path, config.output.storage_options, retries=config.output.retries
-    )
-    state = RunState(output, sign_run(config, checkpoint, scoring))
+    output, watched = open_output(config.output, watch)
+    state = RunState(watched, sign_run(config, checkpoint, scoring))
     check_places(config.input, output)
     state.check_owner()
     reserved = reserved_columns(chunks=config.output.chunks.tokens is not None)
-    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved)
+    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved, watch)
     _check_columns(config, plan.input_schema)
     return PreparedCompress(
         config=config,
@@ -126,71 +128,73 @@ def run_compress(config: CompressConfig, *, retry_quarantined: bool = False) -> 
         MoosError: Work failed, or another run works on the output; the same command resumes.
     """
     began = time.monotonic()
-    run = prepare_compress(config)
-    run = _plan_retries(run) if retry_quarantined else run
-    resources = (
-        reserve_resources(config, beside_tasks=config.stages == "split")
-        if run.todo or run.retried
-        else None
-    )
-    with Lease(run.output) as lease:
-        run = look_again(run)
-        run = _plan_retries(run) if retry_quarantined else run
-        return _run_leased(run, lease, resources, began)
+    watch = PhaseWatch(config.stall_limit_s)
+    with begun(
+        lambda watch: prepare_compress(config, watch),
+        config,
+        watch,
+        reserve=lambda: reserve_resources(config, beside_tasks=config.stages == "split"),
+        files=_own_files,
+        retry_quarantined=retry_quarantined,
+    ) as (run, lease, resources):
+        return _run_leased(run, lease, resources, watch, began)
+
+
+def _own_files(run: PreparedCompress) -> dict[str, bytes]:
+    """What a run keeps of what it is told to use."""
+    files = {TOKENIZER: run.checkpoint.tokenizer_path.read_bytes()}
+    if run.config.selection.budget_tokenizer is not None:
+        files[BUDGET_TOKENIZER] = Path(run.config.selection.budget_tokenizer).read_bytes()
+    return files
 
 
 def _run_leased(
-    run: PreparedCompress, lease: Lease, resources: Resources | None, began: float
+    run: PreparedCompress,
+    lease: Lease,
+    resources: Resources | None,
+    watch: PhaseWatch,
+    began: float,
 ) -> dict[str, Any]:
-    config, state, todo = run.config, run.state, run.todo
-    files = {TOKENIZER: run.checkpoint.tokenizer_path.read_bytes()}
-    if config.selection.budget_tokenizer is not None:
-        files[BUDGET_TOKENIZER] = Path(config.selection.budget_tokenizer).read_bytes()
-    state.begin(config, run.plan.input_schema, files)
-    again = [split.id for split in run.retried]
-    with noted(run, lease, job="compress", unit="tokens", again=again) as events:
-        work = _Work(run, lease, resources, events)
-        worked = work.run(todo) if todo else {}
+    with noted(run, lease, job="compress", unit="tokens") as events:
+        work = _Work(run, lease, resources, watch, events)
+        worked = work.run(run.todo) if run.todo else {}
         if run.retried:
             worked |= work.retry(run.retried)
-        corpus = None if config.selection.corpus_rate is None else state.read_threshold()
-        done = {**run.done, **worked}
-        sums = sum_documents(done, corpus)
-        if config.input.id_column is not None:
-            records = [done[split.id] for split in run.plan.splits]
-            sums["ids"] = count_ids(run.output, records, config.input.id_column)
-        manifest = build_manifest(state, run.plan.splits, done, sums)
-        timings = read_timings(run.output, events)
-        write_report(
-            run.output,
-            manifest,
-            done,
-            config=config,
-            timings=timings.slowest({split.id for split in run.plan.splits}),
-        )
-        finish_run(state, manifest, lease.confirm)
-        summary = summarise(
-            config,
-            run.output,
-            manifest,
-            worked=worked.values(),
-            splits_resumed=len(run.done),
-            documents_scored=work.documents_scored,
-            seconds=time.monotonic() - began,
-        )
+        with watch.guard("finishing", events):
+            manifest = _finish(run, {**run.done, **worked}, lease, watch, events)
+            summary = summarise(
+                run.config,
+                run.state.output,
+                manifest,
+                worked=worked.values(),
+                splits_resumed=len(run.done),
+                documents_scored=work.documents_scored,
+                seconds=time.monotonic() - began,
+            )
         events.note("finished", **summary)
     return summary
 
 
-def _plan_retries(run: PreparedCompress) -> PreparedCompress:
-    """The run with the done splits to try again: those of damaged files whole, others in part."""
-    whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
-    in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
-    return replace(
-        run,
-        done={name: record for name, record in run.done.items() if name not in whole},
-        retried=tuple(split for split in run.plan.splits if split.id in in_part),
-    )
+def _finish(
+    run: PreparedCompress,
+    done: dict[str, dict[str, Any]],
+    lease: Lease,
+    watch: PhaseWatch,
+    events: EventLog,
+) -> dict[str, Any]:
+    """Publish what the splits came to; the manifest."""
+    config, state, splits = run.config, run.state, run.plan.splits
+    corpus = None if config.selection.corpus_rate is None else state.read_threshold()
+    sums = sum_documents(done, corpus)
+    if config.input.id_column is not None:
+        records = [done[split.id] for split in splits]
+        sums["ids"] = count_ids(state.output, records, config.input.id_column)
+    manifest = build_manifest(state, splits, done, sums)
+    timings = read_timings(state.output, events)
+    slowest = timings.slowest({split.id for split in splits})
+    write_report(state.output, manifest, done, config=config, timings=slowest)
+    finish_run(state, manifest, lease, watch)
+    return manifest
 
 
 class _Work:
@@ -201,11 +205,13 @@ class _Work:
         run: PreparedCompress,
         lease: Lease,
         resources: Resources | None,
+        watch: PhaseWatch,
         events: EventLog,
     ) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources
+        self._watch = watch
         self._events = events
         self.documents_scored = 0
 
@@ -214,13 +220,14 @@ class _Work:
         rate = self._run.config.selection.corpus_rate
         if rate is None:
             return self._pass(todo, "compress")
-        state = self._run.state
-        scored = state.read_scored(todo)
+        with self._watch.guard("planning", self._events):
+            scored = self._run.state.read_scored(todo)
         unscored = [split for split in todo if split.id not in scored]
         logger.info("first pass: %d of %d splits are scored already", len(scored), len(todo))
         if unscored:
             self._pass(unscored, "score")
-        corpus = state.read_threshold() or self._settle_threshold(rate)
+        with self._watch.guard("settling the threshold", self._events):
+            corpus = self._run.state.read_threshold() or self._settle_threshold(rate)
         logger.info(
             "second pass: words that score %.4f or more stay, and %d protected tokens of %d",
             corpus.level / GRID,

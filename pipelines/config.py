@@ -208,9 +208,10 @@ class JobConfig(ConfigModel):
     """When a document is given up."""
 
     stall_timeout_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
-    """Seconds without progress of any split after which the run says on what it waited and ends
-    with exit code 1; the same command resumes. `auto`: 1800, or twice `document_limits.timeout_s`
-    if that is longer; null: never, it only warns."""
+    """Seconds without progress of any split, or while planning and finishing without an answer of a
+    store, after which the run says on what it waited and ends with exit code 1; the same command
+    resumes. `auto`: 1800, or twice `document_limits.timeout_s` if that is longer; null: never, it
+    only warns."""
 
     max_quarantined: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     """Share of records that may go to quarantine; above it the run ends with exit code 3."""
@@ -249,6 +250,17 @@ class ReportConfig(ConfigModel):
     """What a million tokens cost a reader, in dollars: the report then says what is saved."""
 
 
+class WarnConfig(ConfigModel):
+    """What a run warns of at its end; changing it is no other run."""
+
+    unknown_share: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of tokens that the checkpoint's vocabulary does not know; 1: never warn."""
+
+    non_latin_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of letters of scripts other than Latin, which the default checkpoint knows nothing of;
+    1, for a multilingual `checkpoint`: never warn."""
+
+
 class CompressConfig(JobConfig):
     """The main job: read documents, compress them, write them with what was kept."""
 
@@ -277,6 +289,9 @@ class CompressConfig(JobConfig):
 
     report: ReportConfig = ReportConfig()
     """The page that a person looks at."""
+
+    warn: WarnConfig = WarnConfig()
+    """Texts that the checkpoint may not be made for."""
 
     @model_validator(mode="after")
     def _stages_have_effect(self) -> "CompressConfig":

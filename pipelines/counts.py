@@ -20,10 +20,21 @@ class SplitCounts:
     kept_tokens: int = 0
     encoder_tokens: int = 0
     unknown_tokens: int = 0
-    non_latin_chars: int = 0
+    letters: int = 0
+    non_latin_letters: int = 0
     over_budget: int = 0
     null_ids: int = 0
     input_bytes: int = 0
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the encoder's tokens that its vocabulary does not know; 0 of none."""
+        return self.unknown_tokens / max(1, self.encoder_tokens)
+
+    @property
+    def non_latin_share(self) -> float:
+        """Share of the letters that are of scripts other than Latin; 0 of none."""
+        return self.non_latin_letters / max(1, self.letters)
 
     def add(self, other: "SplitCounts") -> None:
         """Add another's sums to these."""
@@ -56,7 +67,8 @@ def count_documents(
         kept_tokens=sum(d.num_kept_tokens for d in documents),
         encoder_tokens=sum(d.num_encoder_tokens for d in documents),
         unknown_tokens=sum(d.num_unknown_tokens for d in documents),
-        non_latin_chars=sum(d.num_non_latin_chars for d in documents),
+        letters=sum(d.num_letters for d in documents),
+        non_latin_letters=sum(d.num_non_latin_letters for d in documents),
         over_budget=sum(d.over_budget for d in documents),
         input_bytes=records.num_bytes,
     )

@@ -27,7 +27,8 @@ Each line is an object with `time` (UTC, ISO 8601), `event` and `run`, and, depe
 * `quarantined`: `split`, `path`, `records`, `by_reason`
 * `progress`: `pass_name`; of this pass `splits_done`, `documents`, `quarantined`, `bytes`,
   counts and rate of the unit; `share` of all planned bytes; `eta_s` or null
-* `waiting`: `seconds` without progress, `gives_up_after_s`, `waits_for` (lines for people)
+* `waiting`: `seconds` without progress, `gives_up_after_s`, `waits_for` (lines for people); not
+  while planning, when there is no log yet
 * `stalled` (*): the same; the run gave up
 * `finished` (*): the summary that the job prints, `exit_code` in it
 * `failed` (*), `interrupted` (*): `error`, `exit_code`

@@ -142,20 +142,23 @@ def describe_cluster(resources: Resources, num_loaded: int) -> list[str]:
         resources: What each replica gets.
         num_loaded: Replicas that have loaded so far, those that ended since among them.
     """
+    missing = max(0, resources.min_replicas - num_loaded)
+    wants = f"each takes {resources.cpus:g} CPUs and {resources.gpus:g} GPUs"
+    lines = [f"{missing} of {resources.min_replicas} replicas to start; {wants}"] if missing else []
+    return [*lines, describe_free()]
+
+
+def describe_free() -> str:
+    """What the cluster has free now, for people."""
     import ray
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    missing = max(0, resources.min_replicas - num_loaded)
     has = ", ".join(
         f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}s free"
         for name in ("CPU", "GPU")
     )
-    wants = f"each takes {resources.cpus:g} CPUs and {resources.gpus:g} GPUs"
-    lines = [f"the cluster: {has}"]
-    if missing:
-        lines.insert(0, f"{missing} of {resources.min_replicas} replicas to start; {wants}")
-    return lines
+    return f"the cluster: {has}"
 
 
 class _ProgressBoard:

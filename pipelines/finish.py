@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +10,8 @@ from moos import __version__
 from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import TEMPORARY
+from pipelines.lease import Lease
+from pipelines.phase_watch import PhaseWatch
 from pipelines.run_state import (
     CONTRACT_VERSION,
     MANIFEST,
@@ -20,6 +22,8 @@ from pipelines.run_state import (
     dump_json,
     named_objects,
 )
+
+CONFIRM = "confirm the lease"
 
 
 def build_manifest(
@@ -65,7 +69,9 @@ def build_manifest(
     }
 
 
-def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[], None]) -> None:
+def finish_run(
+    state: RunState, manifest: Mapping[str, Any], lease: Lease, watch: PhaseWatch
+) -> None:
     """Write the manifest, remove what it does not name, and say `_SUCCESS` last.
 
     `_SUCCESS` holds the manifest's hash, so one left over from an earlier run counts for nothing.
@@ -73,7 +79,8 @@ def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[
     Args:
         state: The run's state.
         manifest: What to publish.
-        confirm: Raises where this run no longer holds its output.
+        lease: The run's, on its output.
+        watch: Told what goes on.
 
     Raises:
         MoosError: Another run took the output over, or removed what this one wrote.
@@ -81,7 +88,8 @@ def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[
     output = state.output
     data = dump_json(manifest)
     digest = hashlib.sha256(data).hexdigest()
-    confirm()
+    with watch.call(CONFIRM):
+        lease.confirm()
     output.put(MANIFEST, data)
     counted = {name for entry in manifest["splits"] for name in named_objects(entry)}
     present = {
@@ -103,7 +111,8 @@ def finish_run(state: RunState, manifest: Mapping[str, Any], confirm: Callable[[
         for directory in (SCORES, state.scored_directory, state.attempts_directory)
         for name in output.list(directory)
     ]
-    confirm()
+    with watch.call(CONFIRM):
+        lease.confirm()
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(output.remove, [*sorted(present - counted), *leftovers, *spent]))
     output.put(SUCCESS, f"{digest}\n".encode())

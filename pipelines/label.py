@@ -5,13 +5,11 @@ a first pass labels every split and keeps the rows under `_run/`, and a second o
 teacher, writes them with the filters that each fails.
 """
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,28 +17,28 @@ import pyarrow.parquet as pq
 
 from moos.alignment import PairBounds, PairFigures, resolve_bounds
 from moos.errors import ConfigError, MoosError
-from moos.label_config import EndpointTeacherConfig, LocalTeacherConfig, to_prompt
-from moos.labelled_rows import LabelSums, read_figures
+from moos.labelled_rows import read_figures
 from moos.labelling import check_teacher
 from moos.schema import EXTRA_JSON
 from moos.splits import InputSplit
 from moos.storage import Storage
-from moos.teachers.answer_cache import version_of
 from moos.text_columns import is_text_type
+from pipelines.document_ids import count_ids
 from pipelines.events import EventLog
 from pipelines.finish import build_manifest, finish_run
 from pipelines.label_config import LabelConfig
 from pipelines.label_report import write_label_report
+from pipelines.label_signature import sign_label
 from pipelines.label_spec import LabelSpec, LabelTask
+from pipelines.label_summary import sum_labels, summarise_labels
 from pipelines.lease import Lease
 from pipelines.passes import reserve_resources, run_pass
+from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import check_places, plan_run
-from pipelines.prepared_run import PreparedRun, look_again, noted
-from pipelines.reasons import add_kinds
+from pipelines.prepared_run import PreparedRun, begun, noted, open_output
 from pipelines.resources import Resources
-from pipelines.run_state import CONTRACT_VERSION, RunState, dump_json
+from pipelines.run_state import RunState, dump_json
 from pipelines.staged_dataset import stage_dataset
-from pipelines.summary import EXIT_COMPLETE, judge
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +56,24 @@ class PreparedLabelling(PreparedRun):
     config: LabelConfig
 
 
-def prepare_label(config: LabelConfig) -> PreparedLabelling:
+def prepare_label(config: LabelConfig, watch: PhaseWatch | None = None) -> PreparedLabelling:
     """Plan the run and refuse what cannot work; asks no teacher.
+
+    Args:
+        config: The job.
+        watch: Told what goes on.
 
     Raises:
         ConfigError: Input, output, teacher or an earlier run on this output forbids it.
     """
-    output = Storage(
-        config.output.path, config.output.storage_options, retries=config.output.retries
-    )
-    state = RunState(output, sign_label(config))
+    watch = watch or PhaseWatch()
+    output, watched = open_output(config.output, watch)
+    state = RunState(watched, sign_label(config))
     check_teacher(config.teacher)
     check_places(config.input, output)
     state.check_owner()
-    stage_dataset(config.input)
-    plan = plan_run(config, state.read_schema(), state.read_plan(), reserved=())
+    stage_dataset(config.input, watch)
+    plan = plan_run(config, state.read_schema(), state.read_plan(), (), watch)
     _check_columns(config, plan.input_schema)
     done = state.read_done(plan.splits)
     return PreparedLabelling(config=config, output=output, state=state, plan=plan, done=done)
@@ -93,65 +94,13 @@ def _check_columns(config: LabelConfig, schema: pa.Schema) -> None:
         )
 
 
-def sign_label(config: LabelConfig) -> dict[str, Any]:
-    """Everything that decides the labels, as dotted keys.
-
-    Where work runs, where a model is served, and how much may fail, is not part of it.
-    """
-    signature: dict[str, Any] = {"contract_version": CONTRACT_VERSION, "job": "label"}
-    left_out = {"storage_options", "retries", "dataset", "path"}
-    if config.input.partitioning == "auto":  # as it was before there was such a key
-        left_out.add("partitioning")
-    parts = {
-        "input": config.input.model_dump(mode="json", exclude=left_out),
-        "filters": config.filters.model_dump(mode="json"),
-        "split": config.split.model_dump(mode="json"),
-        "teacher": _sign_teacher(config),
-    }
-    for part, values in parts.items():
-        signature.update({f"{part}.{name}": value for name, value in values.items()})
-    return {**signature, "input.path": list(config.input.paths)}
-
-
-def _sign_teacher(config: LabelConfig) -> dict[str, Any]:
-    teacher = config.teacher
-    if isinstance(teacher, EndpointTeacherConfig):
-        fields = {
-            "kind",
-            "model",
-            "temperature",
-            "max_tokens",
-            "max_words",
-            "extra_body",
-            "aligner",
-        }
-        prompt = version_of(to_prompt(teacher.prompt))
-        return {**teacher.model_dump(mode="json", include=fields), "prompt": prompt}
-    if isinstance(teacher, LocalTeacherConfig):
-        values = teacher.model_dump(mode="json", exclude={"path"})
-        prompt = version_of(to_prompt(teacher.prompt))
-        return {**values, "prompt": prompt, "model_sha256": _hash_model(teacher)}
-    return teacher.model_dump(mode="json")
-
-
-def _hash_model(teacher: LocalTeacherConfig) -> str | None:
-    """Hash of a model directory's small files and the sizes of its large ones; None for a hub id.
-
-    Weights of gigabytes are not read only to be told from others: their size, with the config and
-    the tokenizer, tells them in practice.
-    """
-    directory = Path(teacher.path)
-    if not directory.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(item for item in directory.iterdir() if item.is_file()):
-        content = path.read_bytes() if path.suffix == ".json" else b""
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode() + content)
-    return digest.hexdigest()
-
-
-def run_label(config: LabelConfig) -> dict[str, Any]:
+def run_label(config: LabelConfig, *, retry_quarantined: bool = False) -> dict[str, Any]:
     """Run the job to its end; the summary, whose `exit_code` says how it went.
+
+    Args:
+        config: The job.
+        retry_quarantined: Try the records again that earlier runs quarantined, and only those,
+            besides what is not done yet.
 
     Raises:
         ConfigError: The run cannot start as configured.
@@ -159,30 +108,41 @@ def run_label(config: LabelConfig) -> dict[str, Any]:
         MoosError: Work failed, or another run works on the output; the same command resumes.
     """
     began = time.monotonic()
-    run = prepare_label(config)
-    resources = None
-    if run.todo:
-        sized = config.model_copy(update={"pool": config.sized_pool})
-        resources = reserve_resources(sized, beside_tasks=False)
-    with Lease(run.output) as lease:
-        run = look_again(run)
-        return _run_leased(run, lease, resources, began)
+    watch = PhaseWatch(config.stall_limit_s)
+    sized = config.model_copy(update={"pool": config.sized_pool})
+    with begun(
+        lambda watch: prepare_label(config, watch),
+        config,
+        watch,
+        reserve=lambda: reserve_resources(sized, beside_tasks=False),
+        retry_quarantined=retry_quarantined,
+    ) as (run, lease, resources):
+        return _run_leased(run, lease, resources, watch, began)
 
 
 def _run_leased(
-    run: PreparedLabelling, lease: Lease, resources: Resources | None, began: float
+    run: PreparedLabelling,
+    lease: Lease,
+    resources: Resources | None,
+    watch: PhaseWatch,
+    began: float,
 ) -> dict[str, Any]:
-    state, todo = run.state, run.todo
-    state.begin(run.config, run.plan.input_schema)
+    config, state, splits = run.config, run.state, run.plan.splits
     with noted(run, lease, job="label", unit="words") as events:
-        passes = _Passes(run, lease, resources, events)
-        worked = passes.run(todo) if todo else {}
-        done = {**run.done, **worked}
-        sums = sum_labels(done, _read_bounds(run.output))
-        manifest = build_manifest(state, run.plan.splits, done, sums)
-        write_label_report(run.output, manifest)
-        finish_run(state, manifest, lease.confirm)
-        summary = summarise_labels(run, manifest, worked, passes.num_labelled, began)
+        passes = _Passes(run, lease, resources, watch, events)
+        worked = passes.run(run.todo) if run.todo else {}
+        if run.retried:
+            worked |= passes.retry(run.retried)
+        with watch.guard("finishing", events):
+            done = {**run.done, **worked}
+            sums = sum_labels(done, _read_bounds(state.output))
+            if config.input.id_column is not None:
+                records = [done[split.id] for split in splits]
+                sums["ids"] = count_ids(state.output, records, "id")
+            manifest = build_manifest(state, splits, done, sums)
+            write_label_report(state.output, manifest)
+            finish_run(state, manifest, lease, watch)
+            summary = summarise_labels(config, run, manifest, worked, passes.num_labelled, began)
         events.note("finished", **summary)
     return summary
 
@@ -195,29 +155,41 @@ class _Passes:
         run: PreparedLabelling,
         lease: Lease,
         resources: Resources | None,
+        watch: PhaseWatch,
         events: EventLog,
     ) -> None:
         self._run = run
         self._lease = lease
         self._resources = resources
+        self._watch = watch
         self._events = events
         self.num_labelled = 0
 
     def run(self, todo: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
         """Work the splits; their done records by id."""
-        filters = self._run.config.filters
+        filters, state = self._run.config.filters, self._run.state
         if not filters.needs_corpus:
             bounds = resolve_bounds(filters.to_filters(), [])
-            self._run.output.put(BOUNDS, dump_json(asdict(bounds)))
+            with self._watch.guard("planning", self._events):
+                state.output.put(BOUNDS, dump_json(asdict(bounds)))
             return self._pass(todo, "label", bounds)
-        labelled = self._run.state.read_scored(todo)
+        with self._watch.guard("planning", self._events):
+            labelled = state.read_scored(todo)
         unlabelled = [split for split in todo if split.id not in labelled]
         logger.info("first pass: %d of %d splits are labelled already", len(labelled), len(todo))
         if unlabelled:
             self._pass(unlabelled, "label", None)
-        settled = _read_bounds(self._run.output) or self._settle_bounds()
+        with self._watch.guard("settling the filters", self._events):
+            settled = _read_bounds(state.output) or self._settle_bounds()
         logger.info("second pass: filters come to %s", json.dumps(asdict(settled)))
         return self._pass(todo, "filter", settled)
+
+    def retry(self, splits: Sequence[InputSplit]) -> dict[str, dict[str, Any]]:
+        """Try the quarantined records of done splits again; the new done records by id."""
+        logger.info("trying the quarantined records of %d splits again", len(splits))
+        with self._watch.guard("planning", self._events):
+            bounds = _read_bounds(self._run.state.output) or self._settle_bounds()
+        return self._pass(splits, "retry", bounds)
 
     def _settle_bounds(self) -> PairBounds:
         """What the filters come to over all that is planned, for the output's life."""
@@ -230,10 +202,10 @@ class _Passes:
         figures: list[PairFigures] = []
         for record in run.state.read_scored(run.plan.splits).values():
             if record["data"] is not None:
-                data = run.output.get(record["data"]["name"])
+                data = run.state.output.get(record["data"]["name"])
                 figures.extend(read_figures(pq.read_table(pa.BufferReader(data))))
         bounds = resolve_bounds(run.config.filters.to_filters(), figures)
-        run.output.put(BOUNDS, dump_json(asdict(bounds)))
+        run.state.output.put(BOUNDS, dump_json(asdict(bounds)))
         return bounds
 
     def _pass(
@@ -264,57 +236,3 @@ def _read_bounds(output: Storage) -> PairBounds | None:
         return PairBounds(**json.loads(output.get(BOUNDS)))
     except FileNotFoundError:
         return None
-
-
-def sum_labels(done: Mapping[str, Mapping[str, Any]], bounds: PairBounds | None) -> dict[str, Any]:
-    """What the manifest says of all splits together, from their done records."""
-    sums = LabelSums()
-    counts = {"documents": 0, "quarantined": 0, "damaged_files": 0, "input_bytes": 0}
-    for record in done.values():
-        sums.add(LabelSums(**record["sums"]))
-        counts = {name: value + record["counts"][name] for name, value in counts.items()}
-    names = ("chars", "words", "labelled_words", "kept_words", "passed")
-    return {
-        "totals": {**counts, **{name: sums.counts.get(name, 0) for name in names}},
-        "quarantined_by_reason": add_kinds(
-            record.get("quarantined_by_reason", {}) for record in done.values()
-        ),
-        "domains": sums.domains,
-        "histograms": sums.histograms,
-        "bounds": None if bounds is None else asdict(bounds),
-    }
-
-
-def summarise_labels(
-    run: PreparedLabelling,
-    manifest: Mapping[str, Any],
-    worked: Mapping[str, Mapping[str, Any]],
-    num_labelled: int,
-    began: float,
-) -> dict[str, Any]:
-    """What the job prints, its exit code in it; warnings are logged."""
-    totals = manifest["totals"]
-    exit_code = judge(run.config, run.output, manifest)
-    if totals["documents"] and totals["passed"] < totals["documents"] / 2:
-        logger.warning(
-            "only %d of %d documents pass the filters (%s); see %s/report.html",
-            totals["passed"],
-            totals["documents"],
-            json.dumps(manifest["bounds"]),
-            run.config.output.path,
-        )
-    seconds = time.monotonic() - began
-    words = sum(record["counts"]["words"] for record in worked.values())
-    return {
-        "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
-        "exit_code": exit_code,
-        "output": run.config.output.path,
-        **totals,
-        "quarantined_by_reason": manifest["quarantined_by_reason"],
-        "keep_rate": round(totals["kept_words"] / max(1, totals["labelled_words"]), 6),
-        "splits": len(manifest["splits"]),
-        "splits_resumed": len(run.done),
-        "documents_labelled": num_labelled,
-        "seconds": round(seconds, 1),
-        "words_per_s": round(words / max(seconds, 1e-9)),
-    }

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from moos.storage import Storage
 from pipelines.html_page import build_page
 from pipelines.report_parts import REPORT, STYLE, cards, histogram
-from pipelines.report_tables import files_table, quarantine_table
+from pipelines.report_tables import files_table, ids_section, quarantine_table
 
 EXAMPLES = 8
 EXAMPLE_WORDS = 220
@@ -67,7 +67,7 @@ def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
         f"<h2>Filters</h2>{_filters(manifest)}"
         f"<h2>To read</h2>{_examples(output, manifest)}"
         f"<h2>Files</h2>{files_table(manifest)}"
-        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}"
+        f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}{ids_section(manifest)}"
     )
     return build_page("moos labels", body, style=STYLE + LABEL_STYLE)
 

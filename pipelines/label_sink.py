@@ -15,10 +15,11 @@ from moos.records import BadRecord, RecordGroup
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.commit import put_object
+from pipelines.document_ids import IdHashes
 from pipelines.groups import Group
 from pipelines.label_config import LabelConfig
 from pipelines.quarantine import Quarantine
-from pipelines.run_state import SCORES, describe_source
+from pipelines.run_state import IDS, SCORES, describe_source
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class LabelCounts:
     damaged_files: int = 0
     words: int = 0
     kept_words: int = 0
+    null_ids: int = 0
     input_bytes: int = 0
 
 
@@ -65,8 +67,7 @@ class LabelSink:
 
     def add(self, group: Group[WordLabels]) -> None:
         """Take a group."""
-        names = name_rows(group.records, group.rows, self._split, self._config, self._teacher)
-        table = build_rows(names, group.items)
+        rows, table = self._take(group)
         sums = LabelSums.of(table)
         self._tables.append(table)
         self._quarantine.add(group.bad)
@@ -75,6 +76,14 @@ class LabelSink:
         self.counts.words += sums.counts.get("words", 0)
         self.counts.kept_words += sums.counts.get("kept_words", 0)
         self.counts.input_bytes += group.records.num_bytes
+        if (column := self._config.input.id_column) is not None:
+            ids = group.records.values(column)
+            self.counts.null_ids += sum(ids[row] is None for row in rows)
+
+    def _take(self, group: Group[WordLabels]) -> tuple[list[int], pa.Table]:
+        """Rows of the group that are labelled, and their rows of `UNFILTERED_SCHEMA`."""
+        names = name_rows(group.records, group.rows, self._split, self._config, self._teacher)
+        return group.rows, build_rows(names, group.items)
 
     def add_damage(self, reason: str) -> None:
         """One record for the whole split: its file is damaged."""
@@ -96,6 +105,7 @@ class LabelSink:
             by_reason=self._quarantine.by_reason,
             numerics=self._numerics,
             quarantine=self._quarantine.to_bytes(),
+            has_ids=self._config.input.id_column is not None,
         )
 
 
@@ -109,6 +119,7 @@ def commit_rows(
     by_reason: Mapping[str, int],
     numerics: Mapping[str, Any],
     quarantine: bytes,
+    has_ids: bool,
 ) -> dict[str, Any]:
     """Write a split's objects; the record that names them, not written yet.
 
@@ -121,6 +132,7 @@ def commit_rows(
         by_reason: Quarantined records by the kind of their reason.
         numerics: What the labels depend on besides the plan.
         quarantine: Its quarantine file, or nothing.
+        has_ids: Documents have ids of their own, to be counted over the run.
     """
     data_place, bad_place = ("data", "quarantine") if bounds is not None else (SCORES, SCORES)
     table = table if bounds is None else filter_rows(table, bounds)
@@ -133,7 +145,13 @@ def commit_rows(
         "numerics": dict(numerics),
         "data": None,
         "quarantine": None,
+        "ids": None,
     }
+    if bounds is not None and has_ids and table.num_rows:
+        hashes = IdHashes()
+        # As they are written: training tells 1 and "1" no more apart than the rows do.
+        hashes.add([name.encode() for name in table.column("id").to_pylist()])
+        written["ids"] = put_object(output, IDS, split_id, "hashes", hashes.pack())
     if table.num_rows:
         written["data"] = put_object(output, data_place, split_id, "parquet", _write_table(table))
     if quarantine:

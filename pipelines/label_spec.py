@@ -25,8 +25,9 @@ from pipelines.label_config import LabelConfig
 if TYPE_CHECKING:
     from pipelines.label_worker import LabelWorker
 
-LabelTask = Literal["label", "filter"]
-"""What is made of a split: labelled rows; or such rows of an earlier pass, filtered."""
+LabelTask = Literal["label", "filter", "retry"]
+"""What is made of a split: labelled rows; such rows of an earlier pass, filtered; or labelled rows
+of what was quarantined, among the rows that are there."""
 
 HARMLESS = TeacherInput("A harmless text of five words.", "harmless text of five words.")
 
@@ -63,12 +64,12 @@ class LabelSpec(JobSpec):
     @property
     def needs_model(self) -> bool:
         """Splits are worked by replicas that hold a teacher; otherwise by tasks."""
-        return self.task == "label"
+        return self.task != "filter"
 
     @property
     def reads_source(self) -> bool:
         """Splits are read from the input; otherwise from what an earlier pass left."""
-        return self.task == "label"
+        return self.task != "filter"
 
     def load_stages(self, on_progress: Callable[[], None]) -> tuple["LabelStages", dict[str, Any]]:
         """The teacher as a stage, and what its labels depend on besides the plan."""

@@ -16,7 +16,8 @@ from moos.splits import InputSplit
 from moos.tokens import check_text
 from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback
-from pipelines.groups import Group, advance, begin_group
+from pipelines.groups import Group, advance, begin_group, keep_only
+from pipelines.label_retry_sink import LabelRetrySink
 from pipelines.label_sink import LabelCounts, LabelSink, commit_rows
 from pipelines.label_spec import LabelSpec
 from pipelines.sinks import Sink
@@ -37,6 +38,7 @@ class LabelWorker(SplitWorker):
     """What a process has loaded to label splits, or to filter labelled ones."""
 
     spec: LabelSpec
+    _retried: set[int] | None = None
 
     @classmethod
     def load(cls, spec: LabelSpec, *, in_driver: bool = False) -> "LabelWorker":
@@ -59,7 +61,7 @@ class LabelWorker(SplitWorker):
         pieces: Iterable[RawPiece] | None = None,
     ) -> dict[str, Any]:
         """Label and commit a split, or filter what is labelled of it; its record."""
-        if self.spec.task == "label":
+        if self.spec.task != "filter":
             self.stages.report = _Relay(split.id, report)
             # The base's name is given: `super()` needs a cell that slotted dataclasses lose.
             return SplitWorker.work(self, split, report, pieces)
@@ -82,33 +84,37 @@ class LabelWorker(SplitWorker):
             by_reason=labelled.get("quarantined_by_reason", {}),
             numerics=labelled["numerics"],
             quarantine=b"" if bad is None else self.output.get(bad["name"]),
+            has_ids=self.parser.id_column is not None,
         )
         self._commit(record)
         return {**record, "documents_scored": 0}
 
     def _open_sink(self, split: InputSplit) -> tuple[Sink, str | None]:
         assert self.stages.labeller is not None, "a task that labels has a teacher"
-        sink = LabelSink(
-            split,
-            self.spec.config,
-            teacher=self.stages.labeller.name,
-            bounds=self.spec.bounds,
-            numerics=self.numerics,
+        config, bounds, teacher = self.spec.config, self.spec.bounds, self.stages.labeller.name
+        if self.spec.task == "label":
+            sink = LabelSink(split, config, teacher=teacher, bounds=bounds, numerics=self.numerics)
+            return sink, None
+        done = self.state.read_done_record(split)
+        retry = LabelRetrySink(
+            split, config, teacher=teacher, bounds=bounds, done=done, output=self.output
         )
-        return sink, None
+        self._retried = retry.positions
+        return retry, None
 
     def _prepare(self, piece: RawPiece, stages: Any) -> Group[TeacherInput]:
         group = begin_group(self.parser.parse(piece))
+        if self._retried is not None:
+            group = keep_only(group, self._retried)
         column = getattr(self.spec.config.teacher, "compressed_column", None)
         if column is None:
             inputs = [TeacherInput(text) for text in group.items]
             return Group(group.records, group.rows, inputs, group.bad)
         rows, items, bad = [], [], list(group.bad)
-        for row, text, compressed in zip(
-            group.rows, group.items, group.records.values(column), strict=True
-        ):
+        compressed = group.records.values(column)
+        for row, text in zip(group.rows, group.items, strict=True):
             try:
-                items.append(TeacherInput(text, _check_compressed(compressed, column)))
+                items.append(TeacherInput(text, _check_compressed(compressed[row], column)))
                 rows.append(row)
             except DataError as error:
                 bad.append(group.records.reject(row, str(error), self.parser.id_column))

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 LEASE = "_run/lease.json"
 SETTLE_S = 0.05
 
+RELEASE_S = 20.0
+"""Longest time that the end of a run waits for its lease to be released."""
+
 
 class LeaseHeldError(MoosError):
     """Another run works on this output; nothing was done yet."""
@@ -158,9 +161,19 @@ class Lease:
     def release(self) -> None:
         """End the heartbeats and mark the lease released, if it is still ours.
 
-        Trouble with the storage is logged, not raised: the lease then expires by itself.
+        Trouble with the storage is logged, not raised: the lease then expires by itself. So it does
+        where the storage does not answer for `RELEASE_S`.
         """
         self._stop.set()
+        thread = threading.Thread(target=self._release, name="moos-lease-end", daemon=True)
+        thread.start()
+        thread.join(RELEASE_S)
+        if thread.is_alive():
+            logger.warning(
+                "%s: the lease is left to expire: the storage does not answer", self._place
+            )
+
+    def _release(self) -> None:
         try:
             if self._thread is not None:
                 self._thread.join(self.heartbeat_s)

@@ -9,7 +9,7 @@ from pipelines.events import EventLog
 from pipelines.job_spec import JobSpec
 from pipelines.metrics import PassMetrics
 from pipelines.progress import ProgressReport
-from pipelines.stall import StallGuard
+from pipelines.split_watch import SplitWatch
 
 PROGRESS_EVERY_S = 30.0
 """Seconds between events that tell how far a run is."""
@@ -24,7 +24,7 @@ class PassMonitor:
         splits: Sequence[InputSplit],
         progress: ProgressReport,
         events: EventLog,
-        guard: StallGuard,
+        watch: SplitWatch,
         metrics: PassMetrics | None = None,
     ) -> None:
         """Follow a pass.
@@ -34,7 +34,7 @@ class PassMonitor:
             splits: Those to work.
             progress: Shows how far it is.
             events: The run's log.
-            guard: Gives up where nothing goes on.
+            watch: Tells a guard what goes on.
             metrics: Figures for Prometheus, where they are kept.
         """
         self._pass_name = spec.pass_name
@@ -42,7 +42,7 @@ class PassMonitor:
         self._splits = {split.id: split for split in splits}
         self._progress = progress
         self._events = events
-        self._guard = guard
+        self._watch = watch
         self._metrics = metrics
         self._fetch: Callable[[], None] = lambda: None
         self._noted_at = time.monotonic()
@@ -57,12 +57,12 @@ class PassMonitor:
 
     def __call__(self, split_id: str, counts: dict[str, int]) -> None:
         """Take a split's counts so far."""
-        self._guard.count(split_id, counts)
+        self._watch.count(split_id, counts)
         self._progress.update(split_id, counts)
 
     def note(self, kind: str, **details: Any) -> None:
         """Take a notice (see `pipelines.notices`)."""
-        self._guard.note(kind, details)
+        self._watch.note(kind, details)
         if kind == "replica_started":
             restarted = details.pop("restarted")
             self._events.note("replica_restarted" if restarted else "replica_started", **details)
@@ -76,7 +76,7 @@ class PassMonitor:
         replica, seconds = record.pop("replica"), record.pop("seconds")
         split, counts = self._splits[record["split"]], record["counts"]
         place = {"split": split.id, "path": split.relative}
-        self._guard.finish(split.id)
+        self._watch.finish(split.id)
         self._progress.finish_split(split.id, counts, split.size)
         if self._metrics is not None:
             self._metrics.finish_split(record, seconds)

@@ -14,6 +14,7 @@ from pipelines.metrics import PassMetrics
 from pipelines.monitor import PassMonitor
 from pipelines.progress import ProgressReport
 from pipelines.resources import Resources, local_resources, reserve_for_tasks, resolve_resources
+from pipelines.split_watch import SplitWatch
 from pipelines.stall import StallGuard
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def run_pass(
     sizes = {split.id: split.size for split in planned}
     done = sum(sizes.values()) - sum(split.size for split in todo)
     progress = ProgressReport(sum(sizes.values()), done, unit=unit)
-    guard = StallGuard(todo, spec.job.stall_limit_s, events)
+    watch = SplitWatch(todo)
     metrics = None
     if spec.job.executor == "ray":
         metrics = PassMetrics(
@@ -80,12 +81,12 @@ def run_pass(
             unit=unit,
             num_splits=len(todo),
         )
-    monitor = PassMonitor(spec, todo, progress, events, guard, metrics)
+    monitor = PassMonitor(spec, todo, progress, events, watch, metrics)
     worked: dict[str, dict[str, Any]] = {}
     num_scored = 0
-    with guard, progress:
-        if spec.job.executor == "ray" and spec.needs_model:
-            guard.look_with(lambda: describe_cluster(resources, guard.num_replicas))
+    if spec.job.executor == "ray" and spec.needs_model:
+        watch.look = lambda: describe_cluster(resources, watch.num_replicas)
+    with StallGuard(watch, spec.job.stall_limit_s, events), progress:
         records = (
             work_locally(todo, spec, monitor)
             if spec.job.executor == "local"

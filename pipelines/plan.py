@@ -26,6 +26,7 @@ from moos.storage import Storage, is_below
 from moos.text_columns import is_text_type
 from pipelines.config import InputConfig, JobConfig
 from pipelines.partition_plan import check_doubled, settle_partition_columns
+from pipelines.phase_watch import PhaseWatch
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def plan_run(
     fixed_schema: pa.Schema | None = None,
     earlier: Sequence[InputSplit] = (),
     reserved: Collection[str] = RESERVED_COLUMNS,
+    watch: PhaseWatch | None = None,
 ) -> Plan:
     """List the input, cut it into splits, and settle the schema.
 
@@ -65,16 +67,19 @@ def plan_run(
         fixed_schema: Input schema that an earlier run on this output settled.
         earlier: That run's splits: what it measured of a compressed file still holds.
         reserved: Names that no column may have.
+        watch: Told what goes on.
 
     Raises:
         ConfigError: The input is missing, empty, mixed, may not be read, lies under the output,
             lacks the text column, or has a column named like ours.
     """
-    settings = config.input
+    settings, watch = config.input, watch or PhaseWatch()
     output = Storage(config.output.path, config.output.storage_options)
     check_places(settings, output)
-    place = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
-    sources = _list_readable(settings, output)
+    place = Storage(
+        settings.paths[0], settings.storage_options, retries=settings.retries, watch=watch.call
+    )
+    sources = _list_readable(settings, output, watch)
     check_readable(place, sources, "input.path")
     kinds = {file_kind(source.relative): source for source in sources}
     if len({kind[0] for kind in kinds if kind}) > 1:
@@ -83,7 +88,7 @@ def plan_run(
             f"input.path holds both JSONL and Parquet ({shown}); name one kind with a glob"
         )
     names = settle_partition_columns(settings, sources, fixed_schema, reserved)
-    sizes = _measure_compressed(place, sources, earlier)
+    sizes = _measure_compressed(place, sources, earlier, watch)
     splits: list[InputSplit] = []
     schemas: list[tuple[str, pa.Schema]] = []
     for source in sources:
@@ -91,7 +96,7 @@ def plan_run(
             split_file(
                 source,
                 int(settings.split_bytes),
-                parquet=_read_parquet_header(place, source, schemas),
+                parquet=_read_parquet_header(place, source, schemas, watch),
                 text_column=settings.text_column,
                 content_bytes=sizes.get(source.relative),
             )
@@ -122,12 +127,13 @@ def check_places(settings: InputConfig, output: Storage) -> None:
             )
 
 
-def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
+def _list_readable(settings: InputConfig, output: Storage, watch: PhaseWatch) -> list[SourceFile]:
     sources = list_sources(
         settings.paths,
         settings.storage_options,
         excluded=output.root,
         retries=settings.retries,
+        watch=watch.call,
     )
     readable = [source for source in sources if file_kind(source.relative) is not None]
     ignored = [source.relative for source in sources if file_kind(source.relative) is None]
@@ -144,7 +150,10 @@ def _list_readable(settings: InputConfig, output: Storage) -> list[SourceFile]:
 
 
 def _measure_compressed(
-    place: Storage, sources: Sequence[SourceFile], earlier: Sequence[InputSplit]
+    place: Storage,
+    sources: Sequence[SourceFile],
+    earlier: Sequence[InputSplit],
+    watch: PhaseWatch,
 ) -> dict[str, int]:
     """Decompressed bytes of each compressed JSONL file that is sound, by relative path."""
     known: dict[tuple[str, int, str], int] = {}
@@ -169,19 +178,22 @@ def _measure_compressed(
             sum(source.size for source in unknown),
         )
     with ThreadPoolExecutor(MEASURED_AT_ONCE) as threads:
-        measured = threads.map(lambda source: _measure(place, source), unknown)
+        measured = threads.map(lambda source: _measure(place, source, watch), unknown)
         for source, size in zip(unknown, measured, strict=True):
             if size is not None:
                 sizes[source.relative] = size
     return sizes
 
 
-def _measure(place: Storage, source: SourceFile) -> int | None:
+def _measure(place: Storage, source: SourceFile, watch: PhaseWatch) -> int | None:
     kind = file_kind(source.relative)
     assert kind is not None, "only files of a known kind are measured"
     assert kind[1] is not None, "only compressed files are measured"
-    with open_source(place, source.path, source.size) as opened:
-        watched = WatchedFile(opened)
+    with (
+        watch.call(f"measure {source.path}"),
+        open_source(place, source.path, source.size) as opened,
+    ):
+        watched = WatchedFile(opened, watch.go_on)
         try:
             return measure_content(watched, kind[1])
         except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
@@ -196,13 +208,17 @@ def _read_parquet_header(
     place: Storage,
     source: SourceFile,
     schemas: list[tuple[str, pa.Schema]],
+    watch: PhaseWatch,
 ) -> pq.FileMetaData | None:
     """The file's metadata, its schema added to `schemas`; None where there is none to read."""
     kind = file_kind(source.relative)
     if kind is None or kind[0] != "parquet":
         return None
-    with open_source(place, source.path, source.size) as stream:
-        watched = WatchedFile(stream)
+    with (
+        watch.call(f"read the schema of {source.path}"),
+        open_source(place, source.path, source.size) as stream,
+    ):
+        watched = WatchedFile(stream, watch.go_on)
         try:
             content = watched if kind[1] is None else unpack(watched, kind[1])
             file = open_parquet(content)

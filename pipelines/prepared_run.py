@@ -3,18 +3,22 @@
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.config import JobConfig, RunOutputConfig
 from pipelines.counts import add_counts
 from pipelines.events import EventLog
 from pipelines.lease import Lease, LeaseLostError
+from pipelines.phase_watch import PhaseWatch
 from pipelines.plan import Plan
 from pipelines.reasons import add_kinds
+from pipelines.resources import Resources
 from pipelines.run_state import SUCCESS, RunState
 from pipelines.stall import StalledError
 
@@ -26,16 +30,18 @@ class PreparedRun:
     """A run that passed every check that needs no replica.
 
     Attributes:
-        output: Where it writes.
+        output: Where it writes; its calls are not watched, being for the lease and the log.
         state: Its state there.
         plan: What there is to do.
         done: The valid done records by split id.
+        retried: Done splits whose quarantined records are to be tried again.
     """
 
     output: Storage
     state: RunState
     plan: Plan
     done: dict[str, dict[str, Any]]
+    retried: tuple[InputSplit, ...] = ()
 
     @property
     def todo(self) -> list[InputSplit]:
@@ -61,7 +67,13 @@ class PreparedRun:
 RunT = TypeVar("RunT", bound=PreparedRun)
 
 
-def look_again(run: RunT) -> RunT:
+def open_output(settings: RunOutputConfig, watch: PhaseWatch) -> tuple[Storage, Storage]:
+    """The output twice: for the lease and the log, and for the work, whose calls are watched."""
+    open_it = partial(Storage, settings.path, settings.storage_options, retries=settings.retries)
+    return open_it(), open_it(watch=watch.call)
+
+
+def _look_again(run: RunT) -> RunT:
     """The run as it stands once its lease is held: another may have begun, gone on or ended."""
     run.state.check_owner()
     run = replace(run, done=run.state.read_done(run.plan.splits))
@@ -75,11 +87,62 @@ def look_again(run: RunT) -> RunT:
     return run
 
 
+def plan_retries(run: RunT) -> RunT:
+    """The run with the done splits to try again: those of damaged files whole, others in part."""
+    whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
+    in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
+    return replace(
+        run,
+        done={name: record for name, record in run.done.items() if name not in whole},
+        retried=tuple(split for split in run.plan.splits if split.id in in_part),
+    )
+
+
 @contextmanager
-def noted(
-    run: PreparedRun, lease: Lease, *, job: str, unit: str, again: Collection[str] = ()
-) -> Iterator[EventLog]:
-    """The run's log, open while it works; the plan is written, and how it ends is noted.
+def begun(
+    prepare: Callable[[PhaseWatch], RunT],
+    config: JobConfig,
+    watch: PhaseWatch,
+    *,
+    reserve: Callable[[], Resources],
+    files: Callable[[RunT], Mapping[str, bytes]] = lambda run: {},
+    retry_quarantined: bool,
+) -> Iterator[tuple[RunT, Lease, Resources | None]]:
+    """A run whose plan is written, the lease that it holds, and who works; guarded until then.
+
+    Args:
+        prepare: Plans it, and refuses what cannot work.
+        config: The job.
+        watch: Told what goes on.
+        reserve: What each replica gets; called where there is work.
+        files: Contents of what else a first run keeps, by name.
+        retry_quarantined: Try again what is quarantined in done splits.
+
+    Raises:
+        MoosError: The run cannot start, or another one works on the output.
+        StalledError: Planning made no progress for `stall_timeout_s`.
+    """
+    choose: Callable[[RunT], RunT] = plan_retries if retry_quarantined else lambda run: run
+    with ExitStack() as held:
+        with watch.guard("planning"):
+            run = choose(prepare(watch))
+            resources = None
+            if run.todo or run.retried:
+                with watch.call("connect to the cluster"):
+                    resources = reserve()
+            with watch.call("take the lease"):
+                lease = held.enter_context(Lease(run.output))
+            run = choose(_look_again(run))
+            run.state.begin(config, run.plan.input_schema, files(run))
+            run.state.write_plan(run.plan.splits)
+            if run.todo or run.retried:  # an earlier success no longer holds
+                run.state.output.remove(SUCCESS)
+        yield run, lease, resources
+
+
+@contextmanager
+def noted(run: PreparedRun, lease: Lease, *, job: str, unit: str) -> Iterator[EventLog]:
+    """The run's log, open while it works; how it ends is noted.
 
     The job notes `finished` itself, last: only it knows the summary.
 
@@ -88,13 +151,9 @@ def noted(
         lease: Its lease, held.
         job: The command.
         unit: What documents are counted in.
-        again: Ids of done splits that are worked again.
     """
-    run.state.write_plan(run.plan.splits)
-    if run.todo or again:  # an earlier success no longer holds
-        run.output.remove(SUCCESS)
     with open_log(run.output, lease) as events:
-        _note_plan(run, events, job, unit, again)
+        _note_plan(run, events, job, unit)
         yield events
 
 
@@ -119,9 +178,8 @@ def open_log(output: Storage, lease: Lease) -> Iterator[EventLog]:
             raise
 
 
-def _note_plan(
-    run: PreparedRun, events: EventLog, job: str, unit: str, again: Collection[str]
-) -> None:
+def _note_plan(run: PreparedRun, events: EventLog, job: str, unit: str) -> None:
+    again = {split.id for split in run.retried}
     done = [record for split_id, record in run.done.items() if split_id not in again]
     todo = [split for split in run.plan.splits if split.id in again or split.id not in run.done]
     planned = {

@@ -13,6 +13,7 @@ import numpy as np
 from moos.show.document_view import describe_budget
 from moos.storage import Storage
 from pipelines.config import CompressConfig
+from pipelines.counts import SplitCounts
 from pipelines.document_digest import DocumentDigest
 from pipelines.html_page import build_page
 from pipelines.report_documents import documents_section, read_digests
@@ -77,6 +78,7 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 def _figures(manifest: Mapping[str, Any], config: CompressConfig) -> dict[str, str]:
     totals = manifest["totals"]
+    counts = SplitCounts(**{name: value for name, value in totals.items() if name != "rate"})
     saved = totals["tokens"] - totals["kept_tokens"]
     figures = {
         "documents": f"{totals['documents']:,}",
@@ -87,6 +89,8 @@ def _figures(manifest: Mapping[str, Any], config: CompressConfig) -> dict[str, s
         "shorter by": f"{1 / totals['rate'] if totals['rate'] else 0.0:.2f}x",
         "quarantined": f"{totals['quarantined']:,}",
         "over budget": f"{totals['over_budget']:,}",
+        "unknown tokens": f"{counts.unknown_share:.1%}",
+        "non-Latin letters": f"{counts.non_latin_share:.1%}",
     }
     price = config.report.price_per_million_tokens
     if price is not None:

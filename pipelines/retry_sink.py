@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from moos.document import CompressedDocument
-from moos.errors import MoosError
 from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.counts import SplitCounts, count_documents
 from pipelines.document_digest import DocumentDigest
 from pipelines.groups import Group
-from pipelines.quarantine import read_quarantine
+from pipelines.retried_rows import OldRows, present_rows, read_positions
 from pipelines.sinks import RATE_BINS, RowSink
 
 
@@ -33,17 +32,16 @@ class RetrySink(RowSink):
         id_column: str | None,
     ) -> None:
         super().__init__(split, rows, numerics=done["numerics"], id_column=id_column)
-        records = read_quarantine(output.get(done["quarantine"]["name"]))
-        self.positions = {int(record["position"]) for record in records}
+        self.positions = read_positions(output, done)
         self.counts = SplitCounts(**{**done["counts"], "quarantined": 0, "null_ids": 0})
         self._rates = np.array(done["rate_histogram"], dtype=np.int64)
         before = DocumentDigest.from_json(done["digest"])
         self._old_places = before.most, before.least
         self._digest = DocumentDigest(before.kept, before.dropped)
-        self._old: Any = None
+        self._old: Any = []
         if done["data"] is not None:
             self._old = rows.decode(output.get(done["data"]["name"]))
-        self._taken = 0
+        self._places = OldRows(split, len(self._old))
         self._written = 0
 
     def add(self, group: Group[CompressedDocument]) -> None:
@@ -51,11 +49,7 @@ class RetrySink(RowSink):
         records = group.records
         encoded = self._rows.encode(records, group.rows, group.items) if group.rows else None
         new = {row: place for place, row in enumerate(group.rows)}
-        present = [
-            row
-            for row, position in enumerate(records.positions)
-            if row in new or position not in self.positions
-        ]
+        present = present_rows(records, new, self.positions)
         num_chars = sum(len(records.texts[row]) for row in present)
         self._digest.add(
             group.items, [self._written + at for at, row in enumerate(present) if row in new]
@@ -78,20 +72,15 @@ class RetrySink(RowSink):
         self._note_ids(records, present)
 
     def _take_old(self, count: int) -> Any:
-        if self._old is None or self._taken + count > len(self._old):
-            raise MoosError(
-                f"{self._split.id} holds fewer rows than its source has records; compress into "
-                "another output.path"
-            )
-        shift = self._written - self._taken
+        start = self._places.take(count)
+        shift = self._written - start
         moved = [
             [
                 place._replace(row=place.row + shift)
                 for place in places
-                if self._taken <= place.row < self._taken + count
+                if start <= place.row < start + count
             ]
             for places in self._old_places
         ]
         self._digest.add_places(*moved)
-        self._taken += count
-        return self._rows.cut(self._old, self._taken - count, count)
+        return self._rows.cut(self._old, start, count)

@@ -33,7 +33,7 @@ from moos.splits import InputSplit, splits_from_table, splits_to_table
 from moos.storage import Storage
 from pipelines.config import JobConfig
 
-CONTRACT_VERSION = 2
+CONTRACT_VERSION = 3
 """Changes when the same input and settings would give other output."""
 
 SIGNATURE = "_run/signature.json"

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from moos.errors import ConfigError
 from moos.storage import Storage
 from pipelines.label_config import LabelInputConfig
+from pipelines.phase_watch import PhaseWatch
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +20,12 @@ MARK = "_dataset.json"
 """Written last: says which dataset a directory holds."""
 
 
-def stage_dataset(settings: LabelInputConfig) -> None:
+def stage_dataset(settings: LabelInputConfig, watch: PhaseWatch) -> None:
     """Load the dataset that an input names into its path, unless it is there.
 
     Where the text column holds lists, each element becomes a record: columns that are lists of the
     same length are dealt out, others repeated. `row` and `part` name the origin of each record.
+    `watch` is told what goes on.
 
     Raises:
         ConfigError: The dataset cannot be loaded, lacks the text column, or the path holds
@@ -32,7 +34,9 @@ def stage_dataset(settings: LabelInputConfig) -> None:
     wanted = settings.dataset
     if wanted is None:
         return
-    place = Storage(settings.paths[0], settings.storage_options, retries=settings.retries)
+    place = Storage(
+        settings.paths[0], settings.storage_options, retries=settings.retries, watch=watch.call
+    )
     described = wanted.model_dump(mode="json")
     try:
         found = json.loads(place.get(MARK))
@@ -52,7 +56,6 @@ def stage_dataset(settings: LabelInputConfig) -> None:
         )
     logger.info("loading dataset %s, split %s, into %s", wanted.name, wanted.split, place.url)
     rows = _load_rows(settings)
-    number = 0
     for number, part in enumerate(_batches(rows)):
         sink = pa.BufferOutputStream()
         pq.write_table(part, sink, compression="zstd", row_group_size=500)

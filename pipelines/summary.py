@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -20,8 +19,9 @@ EXIT_COMPLETE = 0
 EXIT_INCOMPLETE = 1
 EXIT_QUARANTINED = 3
 
-UNKNOWN_SHARE_WARNED = 0.02
-NON_LATIN_SHARE_WARNED = 0.2
+MULTILINGUAL = "LLMLingua-2's microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
+"""A public checkpoint that knows a hundred languages."""
+
 CORPUS_RATE_MISSED = 0.005
 """Share of the corpus rate by which a run may miss it without a warning."""
 
@@ -53,11 +53,11 @@ def summarise(
     for record in worked:
         in_this_run.add(SplitCounts(**record["counts"]))
     exit_code = judge(config, output, manifest)
-    _warn_about_text(counts)
+    _warn_about_text(config, counts)
     _warn_about_rate(manifest)
     ids = manifest.get("ids")
     if ids is not None:
-        _warn_about_ids(config.input.id_column, ids, counts.documents)
+        warn_about_ids(config.input.id_column, ids, counts.documents)
     return {
         "status": "complete" if exit_code == EXIT_COMPLETE else "quarantined",
         "exit_code": exit_code,
@@ -137,25 +137,35 @@ def _first_quarantined(output: Storage, manifest: Mapping[str, Any]) -> str:
     return "none"
 
 
-def _warn_about_text(counts: SplitCounts) -> None:
-    with suppress(ZeroDivisionError):
-        share = counts.unknown_tokens / counts.encoder_tokens
-        if share > UNKNOWN_SHARE_WARNED:
-            logger.warning(
-                "%.1f %% of tokens are unknown to the checkpoint's vocabulary: it decides about "
-                "them blindly; use a checkpoint for these languages",
-                100 * share,
-            )
-        share = counts.non_latin_chars / counts.chars
-        if share > NON_LATIN_SHARE_WARNED:
-            logger.warning(
-                "%.1f %% of characters are letters of non-Latin scripts; the default checkpoint "
-                "was trained on English",
-                100 * share,
-            )
+def _warn_about_text(config: CompressConfig, counts: SplitCounts) -> None:
+    limits, is_default = config.warn, config.checkpoint == "default"
+    about = "which is English and uncased" if is_default else "unless it was trained on such text"
+    advice = (
+        f"give checkpoint= of a multilingual model, such as {MULTILINGUAL}, or of one of your own"
+    )
+    if counts.unknown_share > limits.unknown_share:
+        logger.warning(
+            "%.1f %% of tokens are unknown to the vocabulary of checkpoint=%s, over "
+            "warn.unknown_share=%g: it decides about them blindly; %s",
+            *(100 * counts.unknown_share, config.checkpoint, limits.unknown_share, advice),
+        )
+    if counts.non_latin_share > limits.non_latin_share:
+        logger.warning(
+            "%.1f %% of letters are of non-Latin scripts, over warn.non_latin_share=%g, and "
+            "checkpoint=%s, %s, decides about them by chance; %s",
+            *(100 * counts.non_latin_share, limits.non_latin_share, config.checkpoint, about),
+            advice,
+        )
 
 
-def _warn_about_ids(column: str | None, ids: Mapping[str, Any], num_documents: int) -> None:
+def warn_about_ids(column: str | None, ids: Mapping[str, Any], num_documents: int) -> None:
+    """Warn of ids that several documents have, and of documents that have none.
+
+    Args:
+        column: `input.id_column`.
+        ids: What the manifest says of them.
+        num_documents: Documents of the run.
+    """
     if ids["repeated_ids"]:
         logger.warning(
             "%d ids are those of several documents, %d in all. First: %s. If they should be of one "

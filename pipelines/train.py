@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from moos.training_data import TrainingData, prepare_data
 from moos.training_output import finish_checkpoint, hash_base, hash_labels
 from pipelines.events import EventLog
 from pipelines.executors import connect_ray
+from pipelines.finish import CONFIRM
 from pipelines.lease import Lease
-from pipelines.prepared_run import open_log
+from pipelines.phase_watch import PhaseWatch
+from pipelines.prepared_run import open_log, open_output
 from pipelines.report_parts import REPORT
+from pipelines.stall import StalledError
 from pipelines.train_config import TrainConfig
-from pipelines.train_progress import BoardDisplay, ProgressBoard
+from pipelines.train_progress import Teller, Wanted, follow_stage
 from pipelines.train_report import CURVES, METRICS, write_train_report
 from pipelines.train_worker import load_states, train_worker
 
@@ -51,27 +55,35 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
         ConfigError: The run cannot start as configured.
         DataError: The labels are faulty, or no state can be read back.
         ModelError: The base cannot be loaded, or the loss stopped being a number.
-        MoosError: Work failed, or another run works on the output; the same command resumes.
+        MoosError: Work failed, another run works on the output, or nothing went on for
+            `stall_timeout_s`; the same command resumes. What hangs on Ray ends with the driver's
+            session there, which the end of its process ends.
     """
     began = time.monotonic()
     # Ray Train's cleaner says so once a second where Ray runs without its dashboard.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "Failed to query Ray Train Controller")
-    config = resolve_paths(config)
-    check_workers(config.training, config.workers.num_workers)
-    documents, data = _prepare(config)
-    output = Storage(
-        config.output.path, config.output.storage_options, retries=config.output.retries
-    )
-    check_output(output)
-    run = name_run(config, documents)
-    connect_ray()
-    with Lease(output) as lease, open_log(output, lease) as events:
+    watch = PhaseWatch(config.stall_limit_s)
+    with ExitStack() as held:
+        with watch.guard("planning"):
+            config = resolve_paths(config)
+            check_workers(config.training, config.workers.num_workers)
+            documents, data = _prepare(config, watch)
+            unwatched, output = open_output(config.output, watch)
+            check_output(output)
+            run = name_run(config, documents)
+            with watch.call("connect to the cluster"):
+                connect_ray()
+            with watch.call("take the lease"):
+                lease = held.enter_context(Lease(unwatched))
+        events = held.enter_context(open_log(unwatched, lease))
         events.note("started", job="train", name=run, documents=len(data.training))
         checkpoints = _train_on_ray(config, data, output, run, events)
         lease.check()
-        metrics, state, curve = _finish_on_ray(config, documents, data, output, checkpoints)
-        write_train_report(output, run, metrics, state, curve)
-        lease.confirm()
+        metrics, state, curve = _finish_on_ray(config, documents, data, checkpoints, events)
+        with watch.guard("finishing", events):
+            write_train_report(output, run, metrics, state, curve)
+            with watch.call(CONFIRM):
+                lease.confirm()
         figures = {
             "output": config.output.path,
             "checkpoint": f"{config.output.path.rstrip('/')}/{CHECKPOINT}",
@@ -112,12 +124,14 @@ def check_output(output: Storage) -> None:
         )
 
 
-def _prepare(config: TrainConfig) -> tuple[list[LabelledDocument], TrainingData]:
+def _prepare(config: TrainConfig, watch: PhaseWatch) -> tuple[list[LabelledDocument], TrainingData]:
     tokenizer = TextTokenizer.from_file(Path(config.training.base) / "tokenizer.json")
-    documents = read_labelled(config.data.paths, config.data.storage_options)
-    if config.data.max_records is not None:
-        documents = draw_records(documents, config.data.max_records)
-    data = prepare_data(documents, tokenizer, config.training)
+    settings = config.data
+    documents = read_labelled(settings.paths, settings.storage_options, watch=watch.call)
+    if settings.max_records is not None:
+        documents = draw_records(documents, settings.max_records)
+    with watch.call(f"cut {len(documents)} documents into windows"):
+        data = prepare_data(documents, tokenizer, config.training)
     logger.info("%d documents to train on, %d held out", len(data.training), len(data.validation))
     return documents, data
 
@@ -135,14 +149,42 @@ def _train_on_ray(
     config: TrainConfig, data: TrainingData, output: Storage, run: str, events: EventLog
 ) -> list[Any]:
     """The Ray Train checkpoints of the best states and of the latest."""
+    workers = config.workers
+    wanted = Wanted(
+        "training", "worker", workers.num_workers, workers.cpus_per_worker, int(workers.use_gpu)
+    )
+    try:
+        with follow_stage(wanted, config.stall_limit_s, events) as board:
+            result = _build_trainer(config, data, output, run, board).fit()
+    except StalledError:
+        raise
+    except Exception as error:  # Ray Train wraps what a worker raised in its own
+        raise MoosError(f"training failed: {_last_line(error)}") from error
+    returned = getattr(result, "return_value", None) or {}
+    if "error" in returned:
+        raise ModelError(
+            f"{returned['error']}; the states up to the last validation are kept in "
+            f"{config.output.path}"
+        )
+    # The latest need not be one of the best, but it alone knows all figures.
+    found = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
+    return found if result.checkpoint in found else [*found, result.checkpoint]
+
+
+def _build_trainer(
+    config: TrainConfig, data: TrainingData, output: Storage, run: str, board: Any
+) -> Any:
     import ray
     from ray import train
     from ray.train.torch import TorchTrainer
 
-    board = ray.remote(num_cpus=0)(ProgressBoard).remote()
+    from pipelines.train_callback import StoredStates
+
     workers = config.workers
+    # Annotated as Ray Train's first version takes them.
     loop: Any = train_worker
-    trainer = TorchTrainer(
+    callbacks: list[Any] = [StoredStates(board)]
+    return TorchTrainer(
         loop,
         train_loop_config={
             "config": config.model_dump(mode="json"),
@@ -168,22 +210,9 @@ def _train_on_ray(
                 checkpoint_score_attribute="score",
                 checkpoint_score_order="max",
             ),
+            callbacks=callbacks,
         ),
     )
-    try:
-        with BoardDisplay(board, events):
-            result = trainer.fit()
-    except Exception as error:  # Ray Train wraps what a worker raised in its own
-        raise MoosError(f"training failed: {_last_line(error)}") from error
-    returned = getattr(result, "return_value", None) or {}
-    if "error" in returned:
-        raise ModelError(
-            f"{returned['error']}; the states up to the last validation are kept in "
-            f"{config.output.path}"
-        )
-    # The latest need not be one of the best, but it alone knows all figures.
-    found = [checkpoint for checkpoint, _ in result.best_checkpoints or []]
-    return found if result.checkpoint in found else [*found, result.checkpoint]
 
 
 def _arrow_filesystem(output: Storage) -> Any:
@@ -199,8 +228,8 @@ def _finish_on_ray(
     config: TrainConfig,
     documents: Sequence[LabelledDocument],
     data: TrainingData,
-    output: Storage,
     checkpoints: Sequence[Any],
+    events: EventLog,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]]:
     """Figures, validations and curve of the finished run, its checkpoint written."""
     import ray
@@ -208,8 +237,10 @@ def _finish_on_ray(
 
     num_gpus = 1 if config.workers.use_gpu else 0
     task = ray.remote(num_cpus=config.workers.cpus_per_worker, num_gpus=num_gpus)(_finish)
+    wanted = Wanted("making the checkpoint", "task", 1, config.workers.cpus_per_worker, num_gpus)
     try:
-        return ray.get(task.remote(config, list(documents), data, list(checkpoints)))
+        with follow_stage(wanted, config.stall_limit_s, events) as board:
+            return ray.get(task.remote(config, list(documents), data, list(checkpoints), board))
     except RayError as error:
         raise MoosError(f"the checkpoint could not be finished: {_last_line(error)}") from error
 
@@ -219,13 +250,19 @@ def _finish(
     documents: Sequence[LabelledDocument],
     data: TrainingData,
     checkpoints: Sequence[Any],
+    board: Any,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]]:
     """Make the best state a checkpoint directory on the output."""
     import torch
 
+    tell = Teller(board, "the task that makes the checkpoint")
+    tell("reads the states of the run", at_once=True)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    states = load_states(checkpoints)
+    states = []
+    for checkpoint in checkpoints:
+        states += load_states([checkpoint])
+        tell(f"has read {len(states)} states", at_once=True)
     if not states:
         raise DataError("no state of the run can be read; remove runs/ to start anew")
     last = max(states, key=lambda state: state.step)
@@ -235,18 +272,18 @@ def _finish(
     model = load_base(config.training.base, config.training.max_length)
     model.load_state_dict(best.model)
     model.to("cuda" if config.workers.use_gpu else "cpu")
+    model.register_forward_hook(lambda *_: tell("measures the best state"))
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / CHECKPOINT
         metrics = finish_checkpoint(model, config.training, documents, data, last.history, path)
-        _upload(path, config)
+        _upload(path, config, tell)
     return metrics, last.history, last.curve
 
 
-def _upload(directory: Path, config: TrainConfig) -> None:
+def _upload(directory: Path, config: TrainConfig, tell: Teller) -> None:
     """Write the files; `moos.json`, without which it is no checkpoint, goes first, comes last."""
-    output = Storage(
-        config.output.path, config.output.storage_options, retries=config.output.retries
-    )
+    place = config.output
+    output = Storage(place.path, place.storage_options, retries=place.retries, watch=tell.within)
     output.remove(f"{CHECKPOINT}/moos.json")
     names = sorted(path.name for path in directory.iterdir() if path.name != "moos.json")
     for name in [*names, "moos.json"]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from moos.config import ConfigModel
 from moos.training_config import TrainingConfig
-from pipelines.config import StorageConfig
+from pipelines.config import AUTO_STALL_S, RunOutputConfig, StorageConfig
 
 
 class LabelledDataConfig(StorageConfig):
@@ -26,7 +26,7 @@ class LabelledDataConfig(StorageConfig):
         return (self.path,) if isinstance(self.path, str) else self.path
 
 
-class TrainOutputConfig(StorageConfig):
+class TrainOutputConfig(RunOutputConfig):
     """Where the checkpoint, the states to resume from and the report go."""
 
     path: str
@@ -68,3 +68,13 @@ class TrainConfig(ConfigModel):
 
     workers: WorkersConfig = WorkersConfig()
     """Who does it."""
+
+    stall_timeout_s: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
+    """Seconds without progress (no step, no part of a validation, no state stored, no answer of a
+    store) after which the run says on what it waited and ends with exit code 1; the same command
+    goes on from the latest state. `auto`: 1800; null: never, it only warns."""
+
+    @property
+    def stall_limit_s(self) -> float | None:
+        """Seconds without progress after which the run gives up; None is never."""
+        return AUTO_STALL_S if self.stall_timeout_s == "auto" else self.stall_timeout_s

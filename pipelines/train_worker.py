@@ -2,10 +2,8 @@
 
 import logging
 import tempfile
-import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,9 @@ from moos.training import Progress, run_training
 from moos.training_state import TrainingState, load_state, save_state
 from pipelines.train_config import TrainConfig
 from pipelines.train_events import write_events
+from pipelines.train_progress import Teller
 
 logger = logging.getLogger(__name__)
-
-TELL_S = 1.0
 
 
 def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -35,15 +32,15 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     ranks = Ranks(context.get_world_rank(), context.get_world_size(), get_device())
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    last_told = 0.0
+    tell = Teller(settings["board"], f"worker {ranks.rank}")
+    tell("gets its data and its model", at_once=True)
 
     def on_progress(progress: Progress) -> None:
-        nonlocal last_told
-        if ranks.rank == 0 and (time.monotonic() - last_told > TELL_S or not last_told):
-            last_told = time.monotonic()
-            settings["board"].tell.remote(asdict(progress))
+        first = progress if ranks.rank == 0 else None
+        tell(f"at step {progress.step} of {progress.num_steps}", first)
 
     def on_validated(state: TrainingState) -> None:
+        tell(f"hands on the state of step {state.step}", at_once=True)
         if ranks.rank == 0:
             _show_events(state, config, settings["run"])
         _report_state(state, config, ranks.rank)
@@ -60,6 +57,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
         )
     except ModelError as error:
         return {"error": str(error)}
+    tell("is done, but for storing its states", at_once=True)
     return {"validations": len(history)}
 
 

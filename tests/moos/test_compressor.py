@@ -342,7 +342,13 @@ def test_preparing_scoring_and_selecting_apart_is_compressing(tiny_compressor, h
     together = tiny_compressor.compress(texts, rate=0.4)
     assert [document.words for document in apart] == [document.words for document in together]
     assert [document.spans for document in apart] == [document.spans for document in together]
-    for name in ("num_tokens", "num_kept_tokens", "num_unknown_tokens", "num_non_latin_chars"):
+    for name in (
+        "num_tokens",
+        "num_kept_tokens",
+        "num_unknown_tokens",
+        "num_letters",
+        "num_non_latin_letters",
+    ):
         assert [getattr(d, name) for d in apart] == [getattr(d, name) for d in together]
 
 

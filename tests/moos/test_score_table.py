@@ -29,7 +29,7 @@ from moos.scored_text import (
 from moos.scores import GRID
 
 COLUMNS = ("token_counts", "preserve_probability", "outlier_score", "score")
-NUMBERS = ("num_tokens", "num_unknown_tokens", "num_non_latin_chars")
+NUMBERS = ("num_tokens", "num_unknown_tokens", "num_letters", "num_non_latin_letters")
 
 
 def assert_same(found: ScoredText, expected: ScoredText) -> None:

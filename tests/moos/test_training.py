@@ -103,6 +103,18 @@ def trained(make_config, documents, tmp_path_factory):
     return config, metrics, path
 
 
+def test_progress_is_told_after_each_step_and_while_its_validation_goes_on(make_config, data):
+    told = []
+    config = make_config(epochs=1, batch_size=4, micro_batch_size=2, validate_every=2)
+    run_training(
+        config, data, ranks=Ranks(), on_validated=lambda state: None, on_progress=told.append
+    )
+    steps = [progress.step for progress in told]
+    assert sorted(set(steps)) == list(range(1, told[-1].num_steps + 1))
+    assert steps.count(1) == 1
+    assert steps.count(2) > 1
+
+
 def test_a_tiny_model_overfits_one_batch(make_config, prepared):
     config = make_config(beta=0.0, learning_rate=5e-3)
     torch.manual_seed(0)

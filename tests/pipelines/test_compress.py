@@ -313,8 +313,10 @@ def test_rows_of_one_row_group_in_many_splits_are_the_rows_of_one(
     records = documents(90)
     columns = {key: [record[key] for record in records] for key in ("id", "text")}
     source = write_parquet("docs.parquet", columns, row_group_size=90)
-    whole = compress(source, tmp_path / "a", *selection)
-    parts = compress(source, tmp_path / "b", *selection, "input.split_bytes=1KiB")
+    # Another cut groups other texts into a batch, which shows in the last digits of torch's scores.
+    overrides = [*selection, "engine=openvino"]
+    whole = compress(source, tmp_path / "a", *overrides)
+    parts = compress(source, tmp_path / "b", *overrides, "input.split_bytes=1KiB")
     assert (whole["splits"], parts["splits"] > 5) == (1, True)
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
     assert_sound(tmp_path / "b")

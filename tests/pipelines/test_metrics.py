@@ -12,36 +12,43 @@ from moos.storage import Storage
 from pipelines.events import read_run
 from pipelines.metrics import PassMetrics
 
+TOLD: list[tuple[str, dict[str, str], float]] = []
+
+
+class FakeMetric:
+    """Any of Ray's metrics, which tells this module.
+
+    Ray pickles some, and a class that is not of a module would be another one afterwards.
+    """
+
+    def __init__(self, name, description="", tag_keys=(), boundaries=None):
+        assert description
+        self.name, self.tag_keys, self.tags = name, tag_keys, {}
+
+    def set_default_tags(self, tags):
+        assert set(tags) <= set(self.tag_keys)
+        self.tags = tags
+
+    def record(self, value, tags=None):
+        tags = {**self.tags, **(tags or {})}
+        if self.name.startswith("moos_"):  # Ray Data has its own
+            assert set(tags) == set(self.tag_keys)
+            TOLD.append((self.name, tags, value))
+
+    def inc(self, value=1, tags=None):
+        assert value > 0, "Ray refuses others"
+        self.record(value, tags)
+
+    set = observe = record
+
 
 @pytest.fixture
 def told(monkeypatch):
     """What was told of each metric: its tags and value, in order."""
-    found = []
-
-    class Fake:
-        def __init__(self, name, description="", tag_keys=(), boundaries=None):
-            assert description
-            self.name, self.tag_keys, self.tags = name, tag_keys, {}
-
-        def set_default_tags(self, tags):
-            assert set(tags) <= set(self.tag_keys)
-            self.tags = tags
-
-        def record(self, value, tags=None):
-            tags = {**self.tags, **(tags or {})}
-            if self.name.startswith("moos_"):  # Ray Data has its own
-                assert set(tags) == set(self.tag_keys)
-                found.append((self.name, tags, value))
-
-        def inc(self, value=1, tags=None):
-            assert value > 0, "Ray refuses others"
-            self.record(value, tags)
-
-        set = observe = record
-
+    TOLD.clear()
     for kind in ("Counter", "Gauge", "Histogram"):
-        monkeypatch.setattr(ray.util.metrics, kind, Fake)
-    return found
+        monkeypatch.setattr(ray.util.metrics, kind, FakeMetric)
+    return TOLD
 
 
 def test_each_figure_is_counted_with_its_tags(told):

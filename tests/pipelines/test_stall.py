@@ -22,6 +22,7 @@ from pipelines.events import read_history, read_run
 from pipelines.executors import describe_cluster
 from pipelines.notices import Throttle
 from pipelines.resources import Resources
+from pipelines.split_watch import SplitWatch
 from pipelines.stall import StalledError, StallGuard
 from pipelines.watchdog import Watchdog
 from pipelines.work import SplitWorker
@@ -57,10 +58,10 @@ def look_for_ever():
 
 
 def test_a_wait_without_end_ends_with_an_error_that_names_the_key_and_what_it_waited_for(log):
-    guard = StallGuard([SPLIT, REST], 0.4, log)
-    guard.look_with(lambda: ["the cluster: 0 of 4 CPUs free"])
-    guard.note("split_began", {"split": "a-0", "stage": "work", "replica": "h:7"})
-    with pytest.raises(StalledError) as raised, guard:
+    watch = SplitWatch([SPLIT, REST])
+    watch.look = lambda: ["the cluster: 0 of 4 CPUs free"]
+    watch.note("split_began", {"split": "a-0", "stage": "work", "replica": "h:7"})
+    with pytest.raises(StalledError) as raised, StallGuard(watch, 0.4, log):
         wait_for_ever()
     message = str(raised.value)
     assert "over stall_timeout_s=0.4" in message
@@ -76,7 +77,7 @@ def test_a_thread_that_is_not_the_main_one_is_interrupted_too(log):
 
     def work():
         try:
-            with StallGuard([SPLIT], 0.2, log):
+            with StallGuard(SplitWatch([SPLIT]), 0.2, log):
                 while True:
                     time.sleep(0.01)
         except StalledError as error:
@@ -95,22 +96,23 @@ def test_an_error_on_the_way_out_does_not_hide_why(log):
         finally:
             raise OSError("closed")
 
-    with pytest.raises(StalledError), StallGuard([SPLIT], 0.2, log):
+    with pytest.raises(StalledError), StallGuard(SplitWatch([SPLIT]), 0.2, log):
         work()
 
 
 @pytest.mark.parametrize(
     "tell",
     [
-        lambda guard, i: guard.note("alive", {}),
-        lambda guard, i: guard.count("a-0", {"documents": i}),
+        lambda watch, i: watch.note("alive", {}),
+        lambda watch, i: watch.count("a-0", {"documents": i}),
     ],
     ids=["signs of life", "growing counts"],
 )
 def test_a_run_that_goes_on_is_left_alone(log, tell):
-    with StallGuard([SPLIT], 0.4, log) as guard:
+    watch = SplitWatch([SPLIT])
+    with StallGuard(watch, 0.4, log):
         for i in range(20):
-            tell(guard, i)
+            tell(watch, i)
             time.sleep(0.05)
     assert log.events == []
 
@@ -124,28 +126,26 @@ def test_a_run_that_goes_on_is_left_alone(log, tell):
     ],
 )
 def test_what_begins_over_and_over_is_no_progress(log, kind, details):
-    guard = StallGuard([SPLIT], 0.3, log)
+    watch = SplitWatch([SPLIT])
 
     def work():
         while True:
-            guard.note(kind, details)
-            guard.count("a-0", {"documents": 1})
+            watch.note(kind, details)
+            watch.count("a-0", {"documents": 1})
             time.sleep(0.02)
 
-    with pytest.raises(StalledError), guard:
+    with pytest.raises(StalledError), StallGuard(watch, 0.3, log):
         work()
 
 
 def test_without_a_limit_it_only_warns_at_growing_intervals(log, monkeypatch, caplog):
     monkeypatch.setattr(stall_module, "FIRST_WARNING_S", 0.1)
-    with (
-        caplog.at_level(logging.WARNING, logger="pipelines"),
-        StallGuard([REST], None, log) as guard,
-    ):
-        guard.note("split_began", {"split": "b-0", "stage": "prepare", "replica": "h:7"})
-        guard.note("split_left", {"split": "b-0", "stage": "prepare", "replica": "h:7"})
+    watch = SplitWatch([REST])
+    with caplog.at_level(logging.WARNING, logger="pipelines"), StallGuard(watch, None, log):
+        watch.note("split_began", {"split": "b-0", "stage": "prepare", "replica": "h:7"})
+        watch.note("split_left", {"split": "b-0", "stage": "prepare", "replica": "h:7"})
         time.sleep(1.5)
-        guard.finish("b-0")
+        watch.finish("b-0")
     waits = [event["seconds"] for event in log.events if event["event"] == "waiting"]
     assert 2 <= len(waits) <= 4
     assert all(later >= 2 * earlier - 0.1 for earlier, later in itertools.pairwise(waits))
@@ -155,20 +155,19 @@ def test_without_a_limit_it_only_warns_at_growing_intervals(log, monkeypatch, ca
 
 def test_a_cluster_that_does_not_answer_is_said_to_be_silent(log, monkeypatch):
     monkeypatch.setattr(stall_module, "LOOK_S", 0.05)
-    guard = StallGuard([SPLIT], 0.2, log)
-    guard.look_with(look_for_ever)
-    with pytest.raises(StalledError, match="the cluster, which does not say what it has"), guard:
+    watch = SplitWatch([SPLIT])
+    watch.look = look_for_ever
+    match = "the cluster, which does not say what it has"
+    with pytest.raises(StalledError, match=match), StallGuard(watch, 0.2, log):
         wait_for_ever()
 
 
 def test_a_thread_that_takes_no_interruption_ends_with_its_process():
     script = (
-        "import threading, time\n"
-        "from pipelines import stall\n"
+        "import time\n"
+        "from pipelines import phase_watch, stall\n"
         "stall.GRACE_S = 0.3\n"
-        "class Log:\n"
-        "    def note(self, *event, **details): pass\n"
-        "with stall.StallGuard([], 0.2, Log()):\n"
+        "with phase_watch.PhaseWatch(0.2).guard('planning'):\n"
         "    while True:\n"
         "        try:\n"
         "            time.sleep(60)\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +269,39 @@ def test_one_worker_goes_on_from_a_state_of_two(undisturbed, run_alone, bucket, 
 
 
 @pytest.mark.slow
+def test_a_worker_that_neither_works_nor_dies_ends_the_run_and_the_same_command_goes_on(
+    undisturbed, start, bucket
+):
+    process = start("stalled", "stall_timeout_s=25")
+    wait_until(process, lambda: snapshot(bucket, "stalled")["checkpoint_results"])
+    victims = worker_pids("stalled")
+    assert len(victims) == 2
+    os.kill(victims[0], signal.SIGSTOP)  # the other waits for it in a collective
+    process.communicate(timeout=DEADLINE_S)
+    log = process.log.read_text()
+    assert process.returncode == 1, log[-3000:]
+    assert "error: training has made no progress for" in log
+    assert re.search(r"worker 0: at step \d+ of \d+, \d+ s ago", log)
+    assert "the latest stored state is of step 36" in log
+    deadline = time.monotonic() + 30
+    while worker_pids("stalled") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert worker_pids("stalled") == []
+    summary = finish(start("stalled"))
+    assert summary["auc"] == pytest.approx(undisturbed[0]["auc"], abs=1e-6)
+    assert_same(last_validation(bucket, "stalled"), undisturbed[1], 1e-6)
+
+
+@pytest.mark.slow
+def test_workers_that_no_node_can_hold_end_the_run(start):
+    process = start("unplaced", "stall_timeout_s=8", "workers.cpus_per_worker=512")
+    process.communicate(timeout=DEADLINE_S)
+    log = process.log.read_text()
+    assert process.returncode == 1, log[-3000:]
+    assert "error: training has made no progress for" in log
+    assert "2 of 2 worker(s) to start; each takes 512 CPUs and 0 GPUs; the cluster: " in log
+
+
 @pytest.mark.slow
 def test_a_sharded_model_trains_like_copies_of_it(undisturbed, start, bucket):
     finish(start("sharded", "workers.strategy=fsdp2"))
