@@ -41,6 +41,8 @@ def run(options: argparse.Namespace, storage_options: Mapping[str, Any]) -> Mapp
 
     if options.chars < 1:
         raise ConfigError(f"--chars must be at least 1, got {options.chars}")
+    if options.html is not None and not options.html.parent.is_dir():
+        raise ConfigError(f"--html {options.html}: there is no directory {options.html.parent}")
     overrides = list(options.overrides)
     for override in overrides:
         if "=" not in override:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from moos.schema import EXTRA_JSON
 from moos.storage import Storage
-from pipelines.outputs import iterate_rows
+from pipelines.outputs import id_of, iterate_rows
 
 PARTITION_ENTRIES = 2 << 20
 """Ids compared in memory at once: about 100 bytes each while they are sorted."""
@@ -152,7 +152,4 @@ def _read_id(output: Storage, record: Mapping[str, Any], row: int, id_column: st
     name = record["data"]["name"]
     rows = iterate_rows(name, output.get(name), [id_column, EXTRA_JSON])
     found = next(itertools.islice(rows, row, None))
-    value = found.get(id_column)
-    if value is None and found.get(EXTRA_JSON):
-        value = json.loads(found[EXTRA_JSON]).get(id_column)
-    return json.dumps(value, default=str)[:MAX_ID_CHARS]
+    return json.dumps(id_of(found, id_column), default=str)[:MAX_ID_CHARS]

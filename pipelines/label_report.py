@@ -41,11 +41,6 @@ ALIGNED = ("variation_rate", "alignment_gap")
 
 def write_label_report(output: Storage, manifest: Mapping[str, Any]) -> None:
     """Write `report.html`: one self-contained page, everything from the data escaped."""
-    output.put(REPORT, build_label_report(output, manifest).encode("utf-8"))
-
-
-def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
-    """The page as HTML."""
     totals = manifest["totals"]
     figures = {
         "documents": f"{totals['documents']:,}",
@@ -69,7 +64,8 @@ def build_label_report(output: Storage, manifest: Mapping[str, Any]) -> str:
         f"<h2>Files</h2>{files_table(manifest)}"
         f"<h2>Quarantine</h2>{quarantine_table(output, manifest)}{ids_section(manifest)}"
     )
-    return build_page("moos labels", body, style=STYLE + LABEL_STYLE)
+    page = build_page("moos labels", body, style=STYLE + LABEL_STYLE)
+    output.put(REPORT, page.encode("utf-8"))
 
 
 def _settings(manifest: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ def _look_again(run: RunT) -> RunT:
     return run
 
 
-def plan_retries(run: RunT) -> RunT:
+def _plan_retries(run: RunT) -> RunT:
     """The run with the done splits to try again: those of damaged files whole, others in part."""
     whole = {name for name, record in run.done.items() if record["counts"]["damaged_files"]}
     in_part = {name for name, record in run.done.items() if record["quarantine"]} - whole
@@ -122,7 +122,7 @@ def begun(
         MoosError: The run cannot start, or another one works on the output.
         StalledError: Planning made no progress for `stall_timeout_s`.
     """
-    choose: Callable[[RunT], RunT] = plan_retries if retry_quarantined else lambda run: run
+    choose: Callable[[RunT], RunT] = _plan_retries if retry_quarantined else lambda run: run
     with ExitStack() as held:
         with watch.guard("planning"):
             run = choose(prepare(watch))

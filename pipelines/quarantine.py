@@ -1,9 +1,10 @@
-"""The quarantine file of a split, while its records come together."""
+"""The quarantine file of a split: its records as they come together, and read back."""
 
 import base64
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from moos.records import BadRecord
 from moos.source_files import MAX_LINE_BYTES
@@ -56,3 +57,8 @@ def _to_line(split: InputSplit, bad: BadRecord) -> bytes:
         "raw": base64.b64encode(bad.raw).decode("ascii"),
     }
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def read_quarantine(data: bytes) -> list[dict[str, Any]]:
+    """The records of a quarantine file."""
+    return [json.loads(line) for line in data.splitlines()]

@@ -2,13 +2,13 @@
 
 import base64
 import html
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from moos.storage import Storage
+from pipelines.quarantine import read_quarantine
 from pipelines.reasons import kind_of_reason
 from pipelines.report_parts import Cell, table
 from pipelines.split_timings import SplitTiming
@@ -103,12 +103,10 @@ def _examples(output: Storage, manifest: Mapping[str, Any]) -> dict[str, list[st
     step = max(1, len(parts) // MAX_QUARANTINE_FILES)
     found: dict[str, list[str]] = defaultdict(list)
     for part in islice(parts, 0, step * MAX_QUARANTINE_FILES, step):
-        for line in output.get(part["name"]).split(b"\n"):
-            if line:
-                record = json.loads(line)
-                examples = found[kind_of_reason(record["reason"])]
-                if len(examples) < EXAMPLES_OF_KIND:
-                    examples.append(_example(record))
+        for record in read_quarantine(output.get(part["name"])):
+            examples = found[kind_of_reason(record["reason"])]
+            if len(examples) < EXAMPLES_OF_KIND:
+                examples.append(_example(record))
     return found
 
 

@@ -1,6 +1,5 @@
 """Rows of records that are tried again go among those that are there, whatever the job."""
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -8,12 +7,13 @@ from moos.errors import MoosError
 from moos.records import RecordGroup
 from moos.splits import InputSplit
 from moos.storage import Storage
+from pipelines.quarantine import read_quarantine
 
 
 def read_positions(output: Storage, done: Mapping[str, Any]) -> set[int]:
     """Where the quarantined records of a done split stand in its file."""
-    lines = output.get(done["quarantine"]["name"]).splitlines()
-    return {int(json.loads(line)["position"]) for line in lines}
+    records = read_quarantine(output.get(done["quarantine"]["name"]))
+    return {int(record["position"]) for record in records}
 
 
 def present_rows(

@@ -1,6 +1,5 @@
 """Documents of a run's output, as they stand there."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,7 @@ from moos.storage import Storage
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
 from pipelines.outputs import BATCH_ROWS, id_of, iterate_rows, read_manifest
+from pipelines.quarantine import read_quarantine
 from pipelines.run_selector import read_selector, read_tokenizer
 from pipelines.run_state import SIGNATURE, TOKENIZER
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
@@ -171,9 +171,8 @@ class ShownOutput:
     def _quarantined(self, wanted: str) -> Iterator[str]:
         for entry in self.manifest["splits"]:
             if entry["quarantine"] is not None:
-                for line in self.storage.get(entry["quarantine"]["name"]).split(b"\n"):
-                    if line and (record := json.loads(line))["id"] == wanted:
-                        yield record["reason"]
+                records = read_quarantine(self.storage.get(entry["quarantine"]["name"]))
+                yield from (record["reason"] for record in records if record["id"] == wanted)
 
     def view(self, found: Found) -> DocumentView:
         """A document as the run left it."""

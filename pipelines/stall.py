@@ -3,7 +3,7 @@
 A store that never answers, nodes that never come, a process that neither works nor dies, a
 collective that one worker never joins: none of them raises. So a thread watches for progress of
 what is under way: the splits of a pass (`pipelines.split_watch`), the calls of planning and
-finishing (`pipelines.phase_watch`), the workers of a training run (`pipelines.train_watch`).
+finishing (`pipelines.phase_watch`), the workers of a training run (`pipelines.train_progress`).
 
 How a run that gives up ends, always with exit code 1: the thread that waits is interrupted, by a
 signal, or where that cannot be by an exception set in it. It then leaves as any error would: the

@@ -16,7 +16,6 @@ from pipelines.sinks import RATE_BINS
 logger = logging.getLogger(__name__)
 
 EXIT_COMPLETE = 0
-EXIT_INCOMPLETE = 1
 EXIT_QUARANTINED = 3
 
 MULTILINGUAL = "LLMLingua-2's microsoft/llmlingua-2-xlm-roberta-large-meetingbank"

@@ -8,7 +8,6 @@ the input is still as it was planned: every record exactly once and every column
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from moos.splits import InputSplit
 from moos.storage import Storage
 from pipelines.findings import Findings
 from pipelines.outputs import iterate_batches, read_manifest
+from pipelines.quarantine import read_quarantine
 from pipelines.run_state import (
     OBJECT_DIRECTORIES,
     named_objects,
@@ -128,7 +128,7 @@ def _check_split(
     part = entry["quarantine"]
     if part is not None and (data := _read_object(output, part, findings)):
         findings.files += 1
-        records = [json.loads(line) for line in data.splitlines()]
+        records = read_quarantine(data)
         positions = [record["position"] for record in records]
         is_damaged = any(record["raw_format"] == "file" for record in records)
     else:

@@ -33,6 +33,8 @@ from tests.fuzz.choices import Choices
 LINE_BYTES, LINE_START, PIECE_BYTES = 160, 16, 48
 FORMS = ("", ".gz", ".zst", "raw.gz", "raw.zst")
 BOM = b"\xef\xbb\xbf"
+OTHER_FORMATS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1")
+"""How content begins that is none of lines, whatever its file is called."""
 
 _LINES = [
     b'{"id": "a", "text": "One two."}\n{"id": 2, "text": "Three \\u00e9 \\ud83d\\ude00"}\n',
@@ -70,10 +72,13 @@ def check(data: bytes) -> None:
         mock.patch.object(pieces, "PIECE_BYTES", PIECE_BYTES),
     ):
         source = _write(form.removeprefix("raw"), content, is_raw=form.startswith("raw"))
+        is_misnamed = not form.startswith("raw") and content.startswith(OTHER_FORMATS)
         try:
             _check_file(source, split_bytes, parser, None if form.startswith("raw") else content)
         except DamagedFileError:
-            assert form.startswith("raw"), "an undamaged file was called damaged"
+            assert form.startswith("raw") or is_misnamed, "an undamaged file was called damaged"
+        else:
+            assert not is_misnamed, "gzip, zstd or Parquet was read as lines"
 
 
 def _check_file(

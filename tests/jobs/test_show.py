@@ -105,6 +105,7 @@ def test_one_document_is_shown_by_its_id_or_its_position(moos, output):
         (["--compare", "1.5"], "a rate in (0, 1] or a checkpoint, got 1.5"),
         (["--compare", "nowhere/at/all"], "nowhere/at/all"),
         (["--chars", "0"], "--chars must be at least 1"),
+        (["--html", "no/such/page.html"], "there is no directory no/such"),
         (["other"], "'other' is no key=value"),
     ],
 )
