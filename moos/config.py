@@ -182,7 +182,9 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     told = f"override {show_key([key])}=..."
     if not equals or not key:
-        raise ConfigError(f"override {show_value(override)} must look like key.path=value")
+        # Of one without a key and `=`, what stands behind may be anything: `password: X`.
+        shown = show_value(override) if equals else f"'{show_key([override])}'"
+        raise ConfigError(f"override {shown} must look like key.path=value")
     try:
         value = parse_yaml(text)
     except ConfigError as error:

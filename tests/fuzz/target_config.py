@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -38,7 +39,8 @@ PLANTED = tuple(
     form.replace("X", SECRET).encode()
     for form in ("token: X\n", "password: X\n", "password=X\0", "secret: X}", "://me:X@host")
 )
-"""Where nobody can say that a secret is none."""
+_PLANTED = re.compile(rb"(?<![\w.\-])(?:" + b"|".join(map(re.escape, PLANTED)) + rb")")
+"""Where nobody can say that a secret is none: `ptoken: X` may be anything."""
 _SHIPPED = Path(__file__).parent.parent.parent / "configs"
 _FILES = {0: "compress.s3", 1: "label.endpoint", 2: "train.local", 3: "evaluate.local", 4: "bench"}
 _PARTS = (
@@ -73,7 +75,7 @@ def check(data: bytes) -> None:
         config = load_config(cls, path, words)
     except ConfigError as error:
         message = str(error)
-        assert SECRET not in message or not any(form in data for form in PLANTED), message
+        assert SECRET not in message or SECRET.encode() in _PLANTED.sub(b"", data), message
         assert len(message) < 20_000 + 8 * len(data), "a message is for people"
         return
     printed = _print(config)
