@@ -34,7 +34,7 @@ WATCH_EVERY_S = 0.01
 JOB_STAGES: tuple[Place, ...] = (
     *LIBRARY_STAGES,
     ("moos.pieces", "RunReader.read", "read"),
-    ("moos.records", "RecordParser.parse", "parse"),
+    ("moos.record_parser", "RecordParser.parse", "parse"),
     ("pipelines.stages", "compress_scored", "render"),
     ("pipelines.sinks", "RowSink.add", "write"),
     ("pipelines.sinks", "RowSink.commit", "write"),
