@@ -353,8 +353,18 @@ def test_weights_are_loaded_in_full_precision_whatever_the_config_says(
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("weights", ["fp32", "int8"])
-@pytest.mark.parametrize("kind", ["bert", "modernbert", "llmlingua2"])
+@pytest.mark.parametrize(
+    ("kind", "weights"),
+    [
+        ("bert", "int8"),
+        ("llmlingua2", "fp32"),
+        ("modernbert", "fp32"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("bert", "fp32"), ("llmlingua2", "int8"), ("modernbert", "int8"))
+        ),
+    ],
+)
 def test_a_saved_checkpoint_is_plain_and_reloads_to_the_same_output(
     copy_checkpoint, tmp_path, kind, weights
 ):

@@ -132,6 +132,9 @@ def write_constants(path):
     save_file(constants, path / OUTLIER_CONSTANTS)
 
 
+SLOW = pytest.mark.slow
+
+
 def as_roberta(path):
     """The same weights and vocabulary under RoBERTa's name."""
     config = json.loads((path / "config.json").read_text())
@@ -139,8 +142,16 @@ def as_roberta(path):
     (path / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize("statistics", ["window", "checkpoint"])
-@pytest.mark.parametrize("model_type", sorted(CONVERTIBLE))
+@pytest.mark.parametrize(
+    ("model_type", "statistics"),
+    [
+        pytest.param(
+            kind, statistics, marks=() if kind == "bert" or statistics == "checkpoint" else SLOW
+        )
+        for kind in sorted(CONVERTIBLE)
+        for statistics in ("window", "checkpoint")
+    ],
+)
 def test_int8_scores_stay_near_those_of_fp32(copy_checkpoint, model_type, statistics):
     path = copy_checkpoint("bert" if model_type == "bert" else "xlm-r")
     if model_type == "roberta":
