@@ -67,7 +67,8 @@ def check(data: bytes) -> None:
     """One case; raises where something other than `ConfigError` comes, or a secret."""
     choices = Choices(data)
     cls, num_overrides = choices.pick(CONFIGS), choices.byte() % 5
-    *overrides, text = choices.rest().split(b"\x00", num_overrides)
+    content = choices.rest()
+    *overrides, text = content.split(b"\x00", num_overrides)
     path = _file()
     path.write_bytes(text)
     words = [part.decode("utf-8", "surrogateescape") for part in overrides]
@@ -75,7 +76,7 @@ def check(data: bytes) -> None:
         config = load_config(cls, path, words)
     except ConfigError as error:
         message = str(error)
-        assert SECRET not in message or SECRET.encode() in _PLANTED.sub(b"", data), message
+        assert SECRET not in message or SECRET.encode() in _PLANTED.sub(b"", content), message
         assert len(message) < 20_000 + 8 * len(data), "a message is for people"
         return
     printed = _print(config)
