@@ -79,9 +79,11 @@ def read_quarantine(output):
 @pytest.mark.parametrize(
     "extra",
     [
-        ["output.format=parquet"],
+        pytest.param(["output.format=parquet"], marks=pytest.mark.slow),
         ["output.format=jsonl", "selection.rate=0.2"],
-        ["output.annotations=all", "selection.target_tokens=3"],
+        pytest.param(
+            ["output.annotations=all", "selection.target_tokens=3"], marks=pytest.mark.slow
+        ),
         ["selection.threshold=0.6", "scoring.alpha=1", "selection.protect=[]"],
     ],
     ids=" ".join,

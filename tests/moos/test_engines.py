@@ -133,6 +133,7 @@ def write_constants(path):
 
 
 SLOW = pytest.mark.slow
+QUICK = {("bert", "window"), ("roberta", "checkpoint")}
 
 
 def as_roberta(path):
@@ -145,9 +146,7 @@ def as_roberta(path):
 @pytest.mark.parametrize(
     ("model_type", "statistics"),
     [
-        pytest.param(
-            kind, statistics, marks=() if kind == "bert" or statistics == "checkpoint" else SLOW
-        )
+        pytest.param(kind, statistics, marks=() if (kind, statistics) in QUICK else SLOW)
         for kind in sorted(CONVERTIBLE)
         for statistics in ("window", "checkpoint")
     ],

@@ -143,7 +143,8 @@ def test_ray_and_one_process_give_the_same_bytes(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("stages", ["fused", pytest.param("split", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stages", ["fused", "split"])
 def test_parquet_rows_and_a_damaged_file_pass_through_every_stage(
     ray_cluster, compress, on_ray, write_parquet, documents, tmp_path, snapshot, stages
 ):
@@ -162,6 +163,7 @@ def test_parquet_rows_and_a_damaged_file_pass_through_every_stage(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_replicas_error_is_told_with_the_splits_reason(
     ray_cluster, on_ray, write_jsonl, documents, tmp_path, monkeypatch
 ):

@@ -79,6 +79,7 @@ def test_each_figure_is_counted_with_its_tags(told):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_on_ray_tells_what_its_summary_says_and_notes_its_replicas(
     ray_cluster, told, compress, write_jsonl, documents, tmp_path
 ):

@@ -120,6 +120,7 @@ def test_a_call_to_a_store_is_told_once_however_often_it_is_tried(monkeypatch):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_wait_for_ray_is_interrupted(ray_cluster):
     task = ray_cluster.remote(num_cpus=0)(lambda: time.sleep(60)).remote()
     began = time.monotonic()

@@ -98,6 +98,7 @@ def poisoned_rows(documents):
     return records
 
 
+@pytest.mark.slow
 def test_what_an_attempt_left_behind_is_worked_apart_and_the_culprits_quarantined(
     compress, config, write_jsonl, poisoned_rows, tmp_path, poison_on_path, read_rows,
     read_quarantine,

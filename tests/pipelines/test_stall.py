@@ -243,6 +243,7 @@ def test_a_limit_that_a_document_may_exceed_is_refused():
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_what_a_pool_waits_for_is_told_with_what_the_cluster_has(ray_cluster):
     first, second = describe_cluster(Resources(3, 3, 2.0, 1.0, "cuda"), 1)
     assert first == "2 of 3 replicas to start; each takes 2 CPUs and 1 GPUs"

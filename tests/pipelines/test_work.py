@@ -74,7 +74,7 @@ def test_a_second_run_works_nothing_and_changes_nothing(
     assert snapshot(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.slow), 1, 5])
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
 def test_an_interrupted_run_ends_in_the_bytes_of_one_that_was_not(
     compress, write_jsonl, documents, tmp_path, stop_after, snapshot, done_times, after, form
@@ -445,7 +445,10 @@ def mixed(documents):
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
-@pytest.mark.parametrize("after", [0, 3, "all scored", "half selected"])
+@pytest.mark.parametrize(
+    "after",
+    [pytest.param(0, marks=pytest.mark.slow), 3, "all scored", "half selected"],
+)
 def test_an_interrupted_corpus_ends_in_the_bytes_of_one_that_was_not(
     compress, write_jsonl, documents, tmp_path, stop_after, snapshot, after, form
 ):
