@@ -37,10 +37,10 @@ def slow(*case):
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [
-        ("disk_full", 2),
+        slow("disk_full", 2),
         ("kill_committing", 1),
         slow("clock_moved", 8),
-        ("disk_full_commit", 3),
+        slow("disk_full_commit", 3),
         ("write_error", 5),
         slow("source_changed", 10),
         ("two_drivers", 10),

@@ -121,6 +121,7 @@ def read_all(config):
     return [Storage(config.output.path).get(name) for name in FILES]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_real_reader_and_every_cheap_method_writes_everything(make_config, tmp_path):
     kinds = ("full", "none", "lead", "random", "stop-words", "tf-idf", "moos")
     methods = ", ".join(f"{{kind: {kind}}}" for kind in kinds)

@@ -353,6 +353,7 @@ def test_an_endpoint_that_fails_stops_the_run_which_goes_on_from_the_cache(
 # A local model
 
 
+@pytest.mark.slow
 def test_a_local_teacher_only_deletes(teacher_directory, write_jsonl, documents, tmp_path):
     source = write_jsonl("docs.jsonl", [*documents(15), {"id": "e", "text": ""}])
     local = ("teacher.kind=local", f"teacher.path={teacher_directory}", "teacher.dtype=float32")

@@ -201,6 +201,7 @@ def test_the_checkpoint_is_one_that_compresses(undisturbed, bucket, tmp_path):
     assert bucket.glob("labels/undisturbed/tensorboard/*/events.out.tfevents.*")
 
 
+@pytest.mark.slow  # two more starts of Ray Train: minutes on two slow cores
 def test_killed_workers_a_killed_driver_and_a_damaged_state_change_no_figure(
     undisturbed, start, bucket
 ):
