@@ -27,8 +27,8 @@ demo: $(INSTALLED)  ## compress the shipped corpus into out/demo/, verify it, sh
 	$(BIN)/moos show out/demo/meetings --chars 1200
 	@echo "look at out/demo/articles/report.html and out/demo/meetings/report.html"
 
-test: $(INSTALLED)  ## run all tests; four at a time, for many wait
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED)  ## run all tests; three at a time, for many wait
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layouts, more interruptions
 	$(BIN)/python -m pytest -q -m slow

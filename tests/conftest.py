@@ -44,7 +44,7 @@ _PROFILE = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.too_slow],
 }
-settings.register_profile("moos", max_examples=20, derandomize=True, database=None, **_PROFILE)
+settings.register_profile("moos", max_examples=15, derandomize=True, database=None, **_PROFILE)
 settings.register_profile("thorough", max_examples=2000, database=None, **_PROFILE)
 settings.load_profile("moos")
 

@@ -77,6 +77,7 @@ def test_a_peer_that_is_not_installed_is_left_out_and_said_so(moos, monkeypatch)
     assert "llmlingua2 left out: the package llmlingua is not installed" in result.err
 
 
+@pytest.mark.slow
 def test_contestants_are_measured_side_by_side(moos, monkeypatch, tiny_checkpoint, tmp_path):
     monkeypatch.setattr("pipelines.bench.is_installed", lambda: False)
     scratch = tmp_path / "scratch"

@@ -186,6 +186,7 @@ def undisturbed(start, bucket):
     return summary, last_validation(bucket, "undisturbed")
 
 
+@pytest.mark.slow
 def test_the_checkpoint_is_one_that_compresses(undisturbed, bucket, tmp_path):
     summary, row = undisturbed
     assert summary["checkpoint"] == "s3://labels/undisturbed/checkpoint"
@@ -248,6 +249,7 @@ def run_alone(settings, training_base, labelled_jsonl):
     return run
 
 
+@pytest.mark.slow
 def test_its_status_is_told_by_its_output(undisturbed, bucket, environment, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, environment[name])
@@ -258,6 +260,7 @@ def test_its_status_is_told_by_its_output(undisturbed, bucket, environment, monk
     assert status["last_event"]["auc"] == undisturbed[0]["auc"]
 
 
+@pytest.mark.slow
 def test_one_worker_gives_the_run_of_two(undisturbed, run_alone):
     assert_same(run_alone(), undisturbed[1], 1e-3)
 
