@@ -28,7 +28,7 @@ demo: $(INSTALLED)  ## compress the shipped corpus into out/demo/, verify it, sh
 	@echo "look at out/demo/articles/report.html and out/demo/meetings/report.html"
 
 test: $(INSTALLED)  ## run all tests; three at a time, for many wait
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test-slow: $(INSTALLED)  ## run the tests that `make test` leaves out: more layouts, more interruptions
 	$(BIN)/python -m pytest -q -m slow

@@ -17,6 +17,7 @@ from moos.engines import EncoderInput, TokenScores
 from moos.engines.batching import MicroBatch, cut_scores, pad_windows, plan_micro_batches
 from moos.engines.openvino_conversion import import_openvino
 from moos.engines.openvino_model import int8_model, read_hash
+from moos.engines.signal_stack import keep_signal_stack
 from moos.errors import ModelError
 
 MICRO_BATCH_TOKENS = 2048
@@ -50,11 +51,9 @@ class OpenVinoEngine:
             ModelError: OpenVINO is not installed, or cannot run the checkpoint.
         """
         openvino = import_openvino()
-        core = openvino.Core()
         self.on_progress: Callable[[], None] = _do_nothing
         self._pad_id = checkpoint.pad_id
         threads = threads or num_cpus()
-        hardware = _describe_hardware(core)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
@@ -65,15 +64,18 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
         }
-        with int8_model(checkpoint, scoring, hardware) as directory:
-            try:
-                model = core.compile_model(directory / "model.xml", "CPU", settings)
-            except RuntimeError as error:
-                raise ModelError(
-                    f"OpenVINO cannot run checkpoint {checkpoint.path} here: {error}; set "
-                    "engine=torch"
-                ) from error
-            model_hash = read_hash(directory)
+        with keep_signal_stack():
+            core = openvino.Core()
+            hardware = _describe_hardware(core)
+            with int8_model(checkpoint, scoring, hardware) as directory:
+                try:
+                    model = core.compile_model(directory / "model.xml", "CPU", settings)
+                except RuntimeError as error:
+                    raise ModelError(
+                        f"OpenVINO cannot run checkpoint {checkpoint.path} here: {error}; set "
+                        "engine=torch"
+                    ) from error
+                model_hash = read_hash(directory)
         self._queue: Any = openvino.AsyncInferQueue(model, threads)
         self._queue.set_callback(_collect)
         self._one_at_a_time = threading.Lock()

@@ -20,6 +20,7 @@ from moos.storage import Storage
 from pipelines import compress as compress_module
 from pipelines import label as label_module
 from pipelines import lease as lease_module
+from pipelines.config import CompressConfig
 from pipelines.events import read_history
 from pipelines.label_config import LabelConfig
 from pipelines.lease import Lease, read_lease
@@ -181,11 +182,12 @@ def test_finishing_that_hangs_ends_the_run_and_the_same_command_finishes_it(
     compress(source, tmp_path / "before")  # so that loading takes no time below
     # Its heartbeats must not pass for progress.
     monkeypatch.setattr(compress_module, "Lease", partial(Lease, heartbeat_s=0.05))
-    limits = ("stall_timeout_s=2", "document_limits.timeout_s=1.9")
+    # Not by `stall_timeout_s`: it must exceed the watchdog's time, and that ends the process.
+    monkeypatch.setattr(CompressConfig, "stall_limit_s", 5.0)
     hang_at("manifest.json")
     match = r"finishing has made no progress .* waited for: write \S*/out/manifest\.json, for"
     with pytest.raises(StalledError, match=match):
-        compress(source, output, *limits)
+        compress(source, output)
     assert [e["event"] for e in read_history(Storage(str(output)))] == ["started", "stalled"]
     assert read_lease(Storage(str(output))).released
     assert not (output / "_SUCCESS").exists()
