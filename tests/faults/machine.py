@@ -94,17 +94,20 @@ class Machine:
         environment: What a job must find in its environment to obey it.
     """
 
-    def __init__(self, directory: Path, root: str) -> None:
+    def __init__(self, directory: Path, root: str, fault: MachineFault | None) -> None:
         """Nothing is broken yet.
 
         Args:
             directory: Where the files go.
             root: The output, as jobs name it.
+            fault: What will break, if anything.
         """
         self._control = directory / "machine.json"
         self._struck = directory / "machine.json.struck"
         self._root = root
         self.environment = {"MOOS_TEST_MACHINE": str(self._control)}
+        if fault is not None and fault.deed == "clock":
+            self.environment["MOOS_TEST_CLOCK"] = "1"
 
     def break_now(self, fault: MachineFault, driver: int, parent: int | None = None) -> None:
         """Break it: for all processes, for the driver alone, or for children of one process."""

@@ -50,7 +50,7 @@ def slow(*case):
         slow("s3_wrong_etag", 11),
         slow("read_only_output", 6),
         slow("paused_driver", 2),
-        slow("two_runs", 24),
+        slow("two_runs", 17),
         pytest.param("node_lost_committing", 16, marks=(pytest.mark.ray, pytest.mark.slow)),
         pytest.param("kill_driver_then_replica", 30, marks=(pytest.mark.ray, pytest.mark.slow)),
     ],

@@ -98,7 +98,7 @@ class Trial:
         self.jobs: list[Job] = []
         directory.mkdir(parents=True)
         self.place = self._make_place()
-        self.machine = Machine(directory, self.place.output)
+        self.machine = Machine(directory, self.place.output, injection.machine)
         self._prepare()
 
     def _prepare(self) -> None:

@@ -82,12 +82,13 @@ def test_stages_run_where_their_labels_say(
 ):
     # Compressed, and of more splits than each would read its own way to.
     source = write_jsonl("docs.jsonl.gz", documents(60))
-    compress(source, tmp_path / "local", "input.split_bytes=1KiB")
+    compress(source, tmp_path / "local", "input.split_bytes=1KiB", "engine=openvino")
     done = subprocess.run(
         [
             sys.executable, "-c", SCRIPT, f"input.path={source}", f"output.path={tmp_path}/out",
             f"checkpoint={tiny_checkpoint}", "stages=split", "input.split_bytes=1KiB",
             "pool.labels={role: gpu}", "pool.device=cpu", "cpu_stages.labels={role: cpu}",
+            "engine=openvino",
         ],
         cwd=ROOT,
         # Else whatever else starts Ray here meanwhile would join this cluster.

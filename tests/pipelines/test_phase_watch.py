@@ -239,7 +239,7 @@ def test_finishing_that_takes_no_interruption_ends_with_its_process_and_can_be_r
 ):
     source, output = write_jsonl("docs.jsonl", documents(30)), tmp_path / "out"
     settings = [f"input.path={source}", f"output.path={output}", f"checkpoint={tiny_checkpoint}"]
-    limits = ["executor=local", "stall_timeout_s=10", "document_limits.timeout_s=9"]
+    limits = ["executor=local", "stall_timeout_s=10", "document_limits.timeout_s=9", "engine=torch"]
     done = subprocess.run(
         [sys.executable, "-c", STUBBORN, *settings, *limits, "pool.cpus_per_replica=1"],
         capture_output=True,

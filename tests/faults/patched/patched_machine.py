@@ -2,7 +2,7 @@
 
 The file that `MOOS_TEST_MACHINE` names holds what is broken at this moment, as
 `tests.faults.machine.MachineFault`; without the file nothing is. What was struck is written, a
-line each, into a file beside it.
+line each, into a file beside it. A clock is only ever moved where `MOOS_TEST_CLOCK` is set, too.
 """
 
 import builtins
@@ -14,6 +14,7 @@ import re
 import time
 
 _CONTROL = os.environ.get("MOOS_TEST_MACHINE", "")
+_CLOCK_MOVES = "MOOS_TEST_CLOCK" in os.environ
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 _HELD_S = 3600
 
@@ -118,7 +119,8 @@ def _replace_breaking(source, target, **settings):
 
 def patch_standard_library():
     """Let clock and disk follow the control file."""
-    _move_clock()
+    if _CLOCK_MOVES:  # for it cannot be pickled any more, which Ray does where nodes are several
+        _move_clock()
     builtins.open = _open_breaking
     os.fsync = _fsync_breaking
     os.replace = _replace_breaking
