@@ -157,7 +157,7 @@ def _complete(
     if differing:
         notes.append(
             f"By these scores {differing:,} of {len(view.words):,} words would be decided "
-            "otherwise than in the output (another machine or engine)."
+            "otherwise than in the output (another machine or engine, or torch in another batch)."
         )
     return replace(view, figures=fresh.figures, notes=tuple(notes))
 

@@ -1,6 +1,6 @@
 """Windows grouped and padded into micro-batches, and their scores cut out again.
 
-Shapes: B windows in the micro-batch, T positions of the longest.
+Shapes: B windows in the micro-batch, T positions of each, padding included.
 """
 
 from collections.abc import Sequence
@@ -35,23 +35,42 @@ class MicroBatch:
         return not self.attention.all()
 
 
-def plan_micro_batches(lengths: Sequence[int], max_positions: int) -> list[list[int]]:
+def pad_length(length: int, limit: int) -> int:
+    """Positions for a window that is not to know which others are in its micro-batch.
+
+    Kernels may sum in another order where T is another, so T follows from the window's own length:
+    rounded up by less than a sixteenth of it, to few different ones.
+
+    Args:
+        length: Positions of the window itself.
+        limit: Most positions that the encoder reads; no shorter window gets more.
+    """
+    step = 1 << max(0, (length // MAX_PADDING).bit_length() - 1)
+    return max(length, min(-(-length // step) * step, limit))
+
+
+def plan_micro_batches(
+    lengths: Sequence[int], max_positions: int, *, max_padding: int | None = None
+) -> list[list[int]]:
     """Group windows of similar length so that each padded batch holds at most `max_positions`.
 
-    Longest first, ties by position; a window longer than the limit gets a batch of its own. At most
-    `max_positions // MAX_PADDING` positions of a batch are padding, however lengths are skewed.
+    Longest first, ties by position; a window longer than the limit gets a batch of its own.
+
+    Args:
+        lengths: Positions of each window.
+        max_positions: Most positions of a batch.
+        max_padding: Most positions of a batch that are padding, however lengths are skewed; None is
+            `max_positions // MAX_PADDING`.
     """
+    if max_padding is None:
+        max_padding = max_positions // MAX_PADDING
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
     padding = 0
     for index in order:
         longest = lengths[batches[-1][0]] if batches else 0
         padding += longest - lengths[index]
-        if (
-            batches
-            and longest * (len(batches[-1]) + 1) <= max_positions
-            and padding * MAX_PADDING <= max_positions
-        ):
+        if batches and longest * (len(batches[-1]) + 1) <= max_positions and padding <= max_padding:
             batches[-1].append(index)
         else:
             batches.append([index])
@@ -59,12 +78,14 @@ def plan_micro_batches(lengths: Sequence[int], max_positions: int) -> list[list[
     return batches
 
 
-def pad_windows(windows: Sequence[EncoderInput], pad_id: int) -> MicroBatch:
-    """Windows of one micro-batch, padded to the longest."""
-    longest = max(len(window.ids) for window in windows)
-    ids = np.full((len(windows), longest), pad_id, dtype=np.int64)
-    attention = np.zeros((len(windows), longest), dtype=np.int64)
-    owned = np.zeros((len(windows), longest), dtype=np.bool_)
+def pad_windows(
+    windows: Sequence[EncoderInput], pad_id: int, *, length: int | None = None
+) -> MicroBatch:
+    """Windows of one micro-batch, padded to the longest, or to a given length."""
+    length = length or max(len(window.ids) for window in windows)
+    ids = np.full((len(windows), length), pad_id, dtype=np.int64)
+    attention = np.zeros((len(windows), length), dtype=np.int64)
+    owned = np.zeros((len(windows), length), dtype=np.bool_)
     for row, window in enumerate(windows):
         ids[row, : len(window.ids)] = window.ids
         attention[row, : len(window.ids)] = 1

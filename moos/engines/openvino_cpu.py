@@ -1,7 +1,9 @@
 """The fast CPU engine: int8 matrix products by OpenVINO, calibrated on real text.
 
 Each thread runs micro-batches of its own (a *stream*), so the scores do not depend on the number of
-threads, and cores are busy as long as there are batches. Shapes: B windows, T positions.
+threads, and cores are busy as long as there are batches. Windows are padded by their own length,
+not to the longest beside them, so a text scores the same alone and in any batch. Shapes: B windows,
+T positions.
 """
 
 import threading
@@ -14,7 +16,13 @@ from numpy.typing import NDArray
 from moos.checkpoint import Checkpoint, Scoring
 from moos.devices import num_cpus
 from moos.engines import EncoderInput, TokenScores
-from moos.engines.batching import MicroBatch, cut_scores, pad_windows, plan_micro_batches
+from moos.engines.batching import (
+    MicroBatch,
+    cut_scores,
+    pad_length,
+    pad_windows,
+    plan_micro_batches,
+)
 from moos.engines.openvino_conversion import import_openvino
 from moos.engines.openvino_model import int8_model, read_hash
 from moos.engines.signal_stack import keep_signal_stack
@@ -53,6 +61,7 @@ class OpenVinoEngine:
         openvino = import_openvino()
         self.on_progress: Callable[[], None] = _do_nothing
         self._pad_id = checkpoint.pad_id
+        self._max_length = scoring.max_length
         threads = threads or num_cpus()
         settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -87,11 +96,13 @@ class OpenVinoEngine:
 
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
         """Score each window, in order."""
-        plan = plan_micro_batches([len(item.ids) for item in inputs], MICRO_BATCH_TOKENS)
+        lengths = [pad_length(len(item.ids), self._max_length) for item in inputs]
+        plan = plan_micro_batches(lengths, MICRO_BATCH_TOKENS, max_padding=0)
         scores: list[NDArray[np.float32] | None] = [None] * len(plan)
         with self._one_at_a_time:
             for place, members in enumerate(plan):
-                batch = pad_windows([inputs[index] for index in members], self._pad_id)
+                windows = [inputs[index] for index in members]
+                batch = pad_windows(windows, self._pad_id, length=lengths[members[0]])
                 task = (batch, place, scores)
                 self._queue.start_async(
                     [batch.ids, batch.attention, batch.owned], task, share_inputs=True

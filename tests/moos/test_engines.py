@@ -8,14 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from moos import Compressor
 from moos.checkpoint_files import OUTLIER_CONSTANTS
 from moos.config import ScoringConfig, WindowConfig
 from moos.engines import EncoderInput, openvino_model
-from moos.engines.batching import cut_scores, pad_windows, plan_micro_batches
+from moos.engines.batching import (
+    MAX_PADDING,
+    cut_scores,
+    pad_length,
+    pad_windows,
+    plan_micro_batches,
+)
 from moos.engines.loading import CONVERTIBLE
+from moos.engines.openvino_conversion import CALIBRATION
 from moos.errors import ModelError
 
 TEXTS = [
@@ -179,6 +188,32 @@ def test_scores_depend_neither_on_threads_nor_on_who_scores_at_the_same_time(tin
     for found in several:
         np.testing.assert_array_equal(found, expected)
     assert one.engine.score([]) == []
+
+
+def test_a_text_scores_the_same_alone_and_in_a_batch():
+    # The real one: with few dimensions, nothing is summed in another order.
+    compressor = load("default", "openvino")
+    lines = CALIBRATION.read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    windows = windows_of(compressor, [text[: 300 + 40 * i] for i, text in enumerate(texts[:24])])
+    assert len({len(window.ids) for window in windows}) > 12
+    together = compressor.engine.score(windows)
+    for window, found in zip(windows, together, strict=True):
+        (alone,) = compressor.engine.score([window])
+        np.testing.assert_array_equal(found.preserve_probability, alone.preserve_probability)
+        np.testing.assert_array_equal(found.outlier_score, alone.outlier_score)
+
+
+@given(st.integers(1, 600), st.integers(1, 600))
+def test_a_window_is_padded_by_its_own_length_and_little(length, limit):
+    padded = pad_length(length, limit)
+    assert length <= padded <= max(length, limit)
+    assert (padded - length) * MAX_PADDING < length
+    assert pad_length(padded, limit) == padded
+
+
+def test_windows_of_any_length_have_few_shapes():
+    assert len({pad_length(length, 512) for length in range(1, 513)}) < 130
 
 
 def test_progress_is_told_at_every_micro_batch(tiny_checkpoint):
