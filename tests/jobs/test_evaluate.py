@@ -19,7 +19,6 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.slow
 def test_the_smoke_config_runs_and_runs_again(moos, tmp_path):
     output = tmp_path / "out"
     arguments = (SMOKE, f"output.path={output}", "device=cpu")

@@ -186,7 +186,6 @@ def undisturbed(start, bucket):
     return summary, last_validation(bucket, "undisturbed")
 
 
-@pytest.mark.slow
 def test_the_checkpoint_is_one_that_compresses(undisturbed, bucket, tmp_path):
     summary, row = undisturbed
     assert summary["checkpoint"] == "s3://labels/undisturbed/checkpoint"
@@ -202,7 +201,6 @@ def test_the_checkpoint_is_one_that_compresses(undisturbed, bucket, tmp_path):
     assert bucket.glob("labels/undisturbed/tensorboard/*/events.out.tfevents.*")
 
 
-@pytest.mark.slow  # two more starts of Ray Train: minutes on two slow cores
 def test_killed_workers_a_killed_driver_and_a_damaged_state_change_no_figure(
     undisturbed, start, bucket
 ):
@@ -249,7 +247,6 @@ def run_alone(settings, training_base, labelled_jsonl):
     return run
 
 
-@pytest.mark.slow
 def test_its_status_is_told_by_its_output(undisturbed, bucket, environment, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, environment[name])
@@ -260,12 +257,10 @@ def test_its_status_is_told_by_its_output(undisturbed, bucket, environment, monk
     assert status["last_event"]["auc"] == undisturbed[0]["auc"]
 
 
-@pytest.mark.slow
 def test_one_worker_gives_the_run_of_two(undisturbed, run_alone):
     assert_same(run_alone(), undisturbed[1], 1e-3)
 
 
-@pytest.mark.slow
 def test_one_worker_goes_on_from_a_state_of_two(undisturbed, run_alone, bucket, tmp_path):
     first = states(bucket, "undisturbed")[0].rpartition("/")[0]
     bucket.get(first, str(tmp_path / "state"), recursive=True)
