@@ -1,12 +1,13 @@
 """Peak memory of the process that compresses, as the corpus grows tenfold and as one file does.
 
-python -m tests.scale.memory --directory DIR [--gigabytes 2]
+python -m tests.scale.memory --directory DIR [--gigabytes 2] [--tiny 1000000]
 
-Writes three inputs below DIR: a corpus of files, ten times as many such files, and one large JSONL
-file; compresses each with `executor=local` in a process of its own, and prints that process's
-peak of resident memory. Records are those of a crawl: a text of 400 bytes, and the page it was
-taken from in another field. A one-layer encoder with random weights stands in for the model, so
-that gigabytes take minutes: what grows with the input is not the model.
+Writes inputs below DIR: a corpus of files, ten times as many such files, one large JSONL file, and
+so many tiny documents, after a tenth of them; compresses each with `executor=local` in a process of
+its own, and prints that process's peak of resident memory. Records are those of a crawl: a text of
+400 bytes, and the page it was taken from in another field; tiny ones are of 1 to 12 words. A
+two-layer encoder with random weights stands in for the model, so that gigabytes take minutes: what
+grows with the input is not the model. The last column compares with the first of its kind.
 """
 
 import argparse
@@ -38,6 +39,15 @@ def write_records(path: Path, num_bytes: int, seed: int) -> None:
             written += stream.write(json.dumps(record) + "\n")
 
 
+def write_tiny(path: Path, num_documents: int) -> None:
+    """A JSONL file of so many documents of a few words."""
+    generator = random.Random(0)
+    with path.open("w") as stream:
+        for number in range(num_documents):
+            words = generator.choices(WORDS, k=generator.randrange(1, 13))
+            stream.write(json.dumps({"id": number, "text": " ".join(words)}) + "\n")
+
+
 def peak_of_job(source: Path, output: Path, checkpoint: Path) -> tuple[int, dict[str, object]]:
     """MiB at the peak, and the job's summary."""
     command = [
@@ -62,25 +72,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--directory", type=Path, required=True, help="an empty place with room")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the one large file")
+    parser.add_argument("--tiny", type=int, default=1_000_000, help="tiny documents at most")
     options = parser.parse_args()
     place = options.directory
     checkpoint = place / "checkpoint"
     write_checkpoint("bert", checkpoint)
-    inputs = {"corpus": 4, "corpus10": 40, "large": 1}
     say("input               bytes  documents  seconds  peak MiB  against the first")
-    first = None
-    for name, num_files in inputs.items():
+    first: dict[bool, int] = {}
+    for name in ("corpus", "corpus10", "large", "tiny", "tiny10"):
         source = place / name
         source.mkdir()
-        size = int(options.gigabytes * (1 << 30)) if name == "large" else FILE_BYTES
-        for number in range(num_files):
-            write_records(source / f"{number:03d}.jsonl", size, number)
+        if name.startswith("tiny"):
+            share = 1 if name == "tiny10" else 10
+            write_tiny(source / "000.jsonl", options.tiny // share)
+        elif name == "large":
+            write_records(source / "000.jsonl", int(options.gigabytes * (1 << 30)), 0)
+        else:
+            for number in range(40 if name == "corpus10" else 4):
+                write_records(source / f"{number:03d}.jsonl", FILE_BYTES, number)
         total = sum(path.stat().st_size for path in source.iterdir())
         peak, summary = peak_of_job(source, place / f"{name}-out", checkpoint)
-        first = first or peak
+        before = first.setdefault(name.startswith("tiny"), peak)
         say(
             f"{name:<10} {total:>14,} {summary['documents']:>10,} {summary['seconds']:>8}"
-            f" {peak:>9,} {peak / first - 1:>+18.1%}"
+            f" {peak:>9,} {peak / before - 1:>+18.1%}"
         )
 
 
