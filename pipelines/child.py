@@ -50,6 +50,7 @@ class ChildProcess:
         self._to_child: Connection | None = None
         self._from_child: Connection | None = None
         self._limit = 0
+        self._has_answered = False
         self.tell: Callable[[], None] = lambda: None
         self.num_scored = 0
         self.num_ended = 0
@@ -65,6 +66,7 @@ class ChildProcess:
             if connection is not None:
                 connection.close()
         self._process = self._to_child = self._from_child = None
+        self._has_answered = False
 
     def probe(self) -> None:
         """Do it all to a harmless text in a fresh child; raises where that fails."""
@@ -74,10 +76,22 @@ class ChildProcess:
     def call(self, stage: str, *arguments: Sequence[Any]) -> list[Any]:
         """What a stage makes of its arguments, in the child.
 
+        A single item is not to blame for what a child did before, nor for what ended it meanwhile:
+        it is tried again in a child of its own.
+
         Raises:
             ProcessEndedError: The child died, hung, or took too much memory over them.
             MoosError: The child could not be started, or the stage raised.
         """
+        had_answered = self._has_answered
+        try:
+            return self._call(stage, arguments)
+        except ProcessEndedError:
+            if not had_answered or any(len(argument) > 1 for argument in arguments):
+                raise
+        return self._call(stage, arguments)
+
+    def _call(self, stage: str, arguments: Sequence[Sequence[Any]]) -> list[Any]:
         if self._process is None:
             self._start()
         try:
@@ -90,6 +104,7 @@ class ChildProcess:
         except ProcessEndedError:
             self.num_ended += 1
             raise
+        self._has_answered = True
         if kind == "error":
             raise value
         results: list[Any] = value
@@ -98,15 +113,21 @@ class ChildProcess:
     def _start(self) -> None:
         child_reads, parent_writes = os.pipe()
         parent_reads, child_writes = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.child", str(child_reads), str(child_writes)],
-            pass_fds=(child_reads, child_writes),
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
-        )
-        os.close(child_reads)
-        os.close(child_writes)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.child", str(child_reads), str(child_writes)],
+                pass_fds=(child_reads, child_writes),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+            )
+        except OSError as error:
+            os.close(parent_writes)
+            os.close(parent_reads)
+            raise _not_started(error) from error
+        finally:
+            os.close(child_reads)
+            os.close(child_writes)
         self._to_child = Connection(parent_writes, readable=False)
         self._from_child = Connection(parent_reads, writable=False)
         self._limit = memory_limit(self._spec.job.document_limits.memory)
@@ -115,9 +136,7 @@ class ChildProcess:
             kind, value = self._receive("load", START_TIMEOUT_S)
         except (ProcessEndedError, OSError) as error:
             self.close()
-            raise MoosError(f"a process to work a split apart could not be started: {error}") from (
-                error
-            )
+            raise _not_started(error) from error
         if kind == "error":
             self.close()
             raise value
@@ -165,6 +184,10 @@ class ChildProcess:
         if code is not None and code < 0:
             how = f"by signal {-code} ({signal.Signals(-code).name})"
         return ProcessEndedError(f"the process that did {stage!r} died {how}")
+
+
+def _not_started(error: Exception) -> MoosError:
+    return MoosError(f"a process to work a split apart could not be started: {error}")
 
 
 def _has_descriptor(stream: Any) -> bool:

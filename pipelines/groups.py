@@ -104,7 +104,7 @@ def run_isolated(
 def _find_failing(stage: Stage[T, U], items: Sequence[T]) -> dict[int, DataError]:
     """The items that fail alone, by their place.
 
-    One by one, not by halves: an item that hangs its process then costs one time limit more.
+    One by one, not by halves: an item that hangs its process then costs a time limit or two more.
     """
     failing: dict[int, DataError] = {}
     for place, item in enumerate(items):

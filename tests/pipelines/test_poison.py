@@ -5,6 +5,7 @@ documents do these things where they are tokenised.
 """
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import pytest
 from moos.errors import DataError, MoosError
 from moos.preparation import PreparedText, TextPreparer
 from pipelines.attempts import AttemptRecord
-from pipelines.child import ProcessEndedError
+from pipelines.child import ChildProcess, ProcessEndedError
 from pipelines.compress import prepare_compress, run_compress
 from pipelines.compress_worker import ChildStages
 from pipelines.run_state import describe_source
@@ -80,6 +81,39 @@ def test_a_child_outlives_what_kills_hangs_or_fills_it(spec, poison_on_path):
         with pytest.raises(DataError, match="processing raised RuntimeError: poison"):
             child.prepare([SKULL + "raise"])
         child.probe()
+
+
+class TiringChild(ChildProcess):
+    """Ends over whatever it is given after its first answer, and over `bad` at once."""
+
+    def _call(self, stage, arguments):
+        if self._has_answered or arguments == (["bad"],):
+            self._has_answered = False
+            raise ProcessEndedError("it took too much memory")
+        self._has_answered = True
+        return list(arguments[0])
+
+
+def test_a_single_item_is_blamed_only_for_a_child_of_its_own(spec):
+    child = TiringChild(spec())
+    assert child.call("prepare", ["a", "b"]) == ["a", "b"]
+    assert child.call("prepare", ["c"]) == ["c"]
+    with pytest.raises(ProcessEndedError):  # several are tried one by one, by who asks
+        child.call("prepare", ["d", "e"])
+    assert child.call("prepare", ["d"]) == ["d"]
+    with pytest.raises(ProcessEndedError):
+        child.call("prepare", ["bad"])
+
+
+def test_a_child_for_which_the_machine_has_no_room_is_an_error_of_the_run(spec, monkeypatch):
+    def refuse(*arguments, **settings):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("pipelines.child.subprocess.Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MoosError, match=r"could not be started: .*Cannot allocate memory"):
+        ChildStages(spec()).prepare(["A sound text."])
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_child_that_cannot_begin_is_an_error_of_the_run(spec):
