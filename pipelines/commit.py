@@ -71,8 +71,8 @@ class ParquetRows:
 
     def _flush(self) -> None:
         if self._held:
-            table = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
-            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+            for table in _join(pa.concat_tables(self._held)):
+                self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._held, self._held_chars = [], 0
 
     def finish(self) -> bytes:
@@ -80,6 +80,17 @@ class ParquetRows:
         self._flush()
         self._writer.close()
         return bytes(self._sink.getvalue().to_pybytes())
+
+
+def _join(table: pa.Table) -> list[pa.Table]:
+    """The rows for one row group, or in their pieces where they hold too many different values.
+
+    Each row group of an input has its own dictionaries, with indices just wide enough for these.
+    """
+    try:
+        return [table.unify_dictionaries().combine_chunks()]
+    except pa.ArrowInvalid:
+        return [pa.Table.from_batches([batch]) for batch in table.to_batches()]
 
 
 class JsonlRows:

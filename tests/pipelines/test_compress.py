@@ -121,6 +121,21 @@ def typed_table():
     )
 
 
+def test_dictionaries_that_are_too_many_for_their_indices_stay_apart(compress, tmp_path):
+    kind = pa.dictionary(pa.int8(), pa.string())
+    names = [[f"{part}-{number}" for number in range(60)] for part in range(3)]
+    parts = [pa.table({"text": ["Some text."] * 60, "kind": pa.array(p).cast(kind)}) for p in names]
+    source = tmp_path / "docs.parquet"
+    with pq.ParquetWriter(source, parts[0].schema) as writer:
+        for part in parts:
+            writer.write_table(part)
+    assert compress(source, tmp_path / "out")["documents"] == 180
+    (path,) = data_files(tmp_path / "out")
+    written = pq.read_table(path)
+    assert written.schema.field("kind").type == kind
+    assert written.column("kind").to_pylist() == [name for part in names for name in part]
+
+
 def test_parquet_to_parquet_keeps_every_type_and_value(
     compress, write_parquet, typed_table, tmp_path
 ):
