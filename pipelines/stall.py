@@ -129,8 +129,13 @@ class StallGuard:
                 last, next_warning_s = progressed_at, self._first_warning_s
             silent_s = time.monotonic() - last
             if self._timeout_s is not None and silent_s >= self._timeout_s:
-                self._give_up(silent_s, self._timeout_s)
-                return
+                lines = self._describe()
+                # That took its time, in which the work may have gone on, or ended.
+                if self._left.is_set():
+                    return
+                if self._watched.progressed_at <= last:
+                    self._give_up(silent_s, self._timeout_s, lines)
+                    return
             if silent_s >= next_warning_s:
                 next_warning_s = 2 * silent_s
                 self._warn(silent_s)
@@ -152,8 +157,7 @@ class StallGuard:
             facts = {"seconds": seconds, "gives_up_after_s": self._timeout_s, "waits_for": lines}
             self._events.note(event, **facts, **details)
 
-    def _give_up(self, silent_s: float, timeout_s: float) -> None:
-        lines = self._describe()
+    def _give_up(self, silent_s: float, timeout_s: float, lines: list[str]) -> None:
         message = (
             f"{self._watched.silence} for {silent_s:.0f} s, over stall_timeout_s={timeout_s:g}. "
             f"The run waited for: {'; '.join(lines)}. Where that may rightly take longer, raise "

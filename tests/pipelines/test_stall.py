@@ -162,6 +162,26 @@ def test_a_cluster_that_does_not_answer_is_said_to_be_silent(log, monkeypatch):
         wait_for_ever()
 
 
+def test_what_goes_on_or_ends_during_the_last_look_is_left_alone(log):
+    watch, looked = SplitWatch([SPLIT]), threading.Event()
+
+    def look():
+        if time.monotonic() - watch.progressed_at > 0.4:  # else it is for a warning
+            looked.set()
+            time.sleep(0.1)
+            watch.note("alive", {})
+        return []
+
+    watch.look = look
+    with StallGuard(watch, 0.4, log):
+        assert looked.wait(60)
+        time.sleep(0.2)  # it goes on
+        looked.clear()
+        assert looked.wait(60)  # it ends
+    time.sleep(0.3)
+    assert "stalled" not in [event["event"] for event in log.events]
+
+
 def test_a_thread_that_takes_no_interruption_ends_with_its_process():
     script = (
         "import time\n"
