@@ -55,3 +55,8 @@ class LabelRetrySink(LabelSink):
             start = new[together[0]] if is_new else self._places.take(len(together))
             parts.append((labelled if is_new else self._old).slice(start, len(together)))
         return present, pa.concat_tables(parts)
+
+    def commit(self, output: Storage) -> dict[str, Any]:
+        """Write the objects; the record, not written yet."""
+        self._places.check_all_taken()
+        return super().commit(output)

@@ -59,3 +59,15 @@ class OldRows:
             )
         self.taken += count
         return self.taken - count
+
+    def check_all_taken(self) -> None:
+        """Every row has its new place.
+
+        Raises:
+            MoosError: Some have none, so those before them may stand in the wrong one.
+        """
+        if self.taken != self._count:
+            raise MoosError(
+                f"{self._split.id} holds {self._count - self.taken} rows more than its source has "
+                "records for; give another output.path"
+            )

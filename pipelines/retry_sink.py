@@ -47,29 +47,41 @@ class RetrySink(RowSink):
     def add(self, group: Group[CompressedDocument]) -> None:
         """Take a group whose rows are the records tried again."""
         records = group.records
-        encoded = self._rows.encode(records, group.rows, group.items) if group.rows else None
-        new = {row: place for place, row in enumerate(group.rows)}
+        encoded, unfit = self._encode(group)
+        # Where a new row stands: in which of the encoded parts, and where in it.
+        new = {
+            row: (number, place)
+            for number, part in enumerate(encoded)
+            for place, row in enumerate(part.rows)
+        }
+        documents = [document for part in encoded for document in part.documents]
+        bad = [*group.bad, *unfit]
         present = present_rows(records, new, self.positions)
         num_chars = sum(len(records.texts[row]) for row in present)
         self._digest.add(
-            group.items, [self._written + at for at, row in enumerate(present) if row in new]
+            documents, [self._written + at for at, row in enumerate(present) if row in new]
         )
-        for is_new, run in groupby(present, key=lambda row: row in new):
+        for number, run in groupby(present, key=lambda row: new[row][0] if row in new else None):
             rows = list(run)
             old_or_new = (
-                self._rows.cut(encoded, new[rows[0]], len(rows))
-                if is_new
-                else self._take_old(len(rows))
+                self._take_old(len(rows))
+                if number is None
+                else self._rows.cut(encoded[number].content, new[rows[0]][1], len(rows))
             )
             # Row groups end where they would in a first run: behind a group, not within it.
             self._rows.append(old_or_new, num_chars if rows[-1] == present[-1] else 0)
             self._written += len(rows)
-        self._quarantine.add(group.bad)
-        self._rates += np.histogram([d.rate for d in group.items], RATE_BINS, (0.0, 1.0))[0]
-        counts = count_documents(records, group.rows, group.items, len(group.bad))
+        self._quarantine.add(bad)
+        self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
+        counts = count_documents(records, list(new), documents, len(bad))
         counts.input_bytes = 0
         self.counts.add(counts)
         self._note_ids(records, present)
+
+    def commit(self, output: Storage) -> dict[str, Any]:
+        """Write the objects; the done record, not written yet."""
+        self._places.check_all_taken()
+        return super().commit(output)
 
     def _take_old(self, count: int) -> Any:
         start = self._places.take(count)

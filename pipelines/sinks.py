@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,6 +47,21 @@ class Sink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows of a group, encoded together.
+
+    Attributes:
+        rows: Which of the group's records they are.
+        documents: The document of each.
+        content: What `append` and `cut` take.
+    """
+
+    rows: Sequence[int]
+    documents: Sequence[CompressedDocument]
+    content: Any
+
+
 class RowSink:
     """Compressed documents on their way to a data file and a quarantine file."""
 
@@ -70,16 +85,19 @@ class RowSink:
 
     def add(self, group: Group[CompressedDocument]) -> None:
         """Take a group; rows that cannot be encoded are set apart with the reason."""
-        rows, documents, bad = group.rows, group.items, list(group.bad)
-        if rows:
-            rows, documents, unfit = self._encode(group.records, rows, documents)
-            bad.extend(unfit)
+        records = group.records
+        encoded, unfit = self._encode(group)
+        for part in encoded:
+            self._rows.append(part.content, sum(len(records.texts[row]) for row in part.rows))
+        rows = [row for part in encoded for row in part.rows]
+        documents = [document for part in encoded for document in part.documents]
+        bad = [*group.bad, *unfit]
         self._quarantine.add(bad)
         self._rates += np.histogram([d.rate for d in documents], RATE_BINS, (0.0, 1.0))[0]
         first = self.counts.documents
         self._digest.add(documents, range(first, first + len(documents)))
-        self.counts.add(count_documents(group.records, rows, documents, len(bad)))
-        self._note_ids(group.records, rows)
+        self.counts.add(count_documents(records, rows, documents, len(bad)))
+        self._note_ids(records, rows)
 
     def _note_ids(self, records: RecordGroup, rows: list[int]) -> None:
         """Take the ids of the next rows of the data file."""
@@ -88,29 +106,28 @@ class RowSink:
             self.counts.null_ids = self._ids.num_null
 
     def _encode(
-        self, records: RecordGroup, rows: list[int], documents: Sequence[CompressedDocument]
-    ) -> tuple[list[int], list[CompressedDocument], list[BadRecord]]:
-        """Encode the rows together, or where that fails one by one; rows, documents, misfits."""
-        num_chars = sum(len(records.texts[row]) for row in rows)
+        self, group: Group[CompressedDocument]
+    ) -> tuple[list[EncodedRows], list[BadRecord]]:
+        """Encode the rows together, or where that fails one by one; the misfits apart."""
+        records = group.records
+        if not group.rows:
+            return [], []
         try:
-            encoded = self._rows.encode(records, rows, documents)
+            content = self._rows.encode(records, group.rows, group.items)
         except Exception as error:  # noqa: BLE001  whatever a value makes happen
             logger.warning("%s: rows are written one by one: %s", self._split.id, error)
         else:
-            self._rows.append(encoded, num_chars)
-            return rows, list(documents), []
-        good, kept, unfit = [], [], []
-        for row, document in zip(rows, documents, strict=True):
+            return [EncodedRows(group.rows, group.items, content)], []
+        encoded, unfit = [], []
+        for row, document in zip(group.rows, group.items, strict=True):
             try:
-                encoded = self._rows.encode(records, [row], [document])
+                content = self._rows.encode(records, [row], [document])
             except Exception as error:  # noqa: BLE001  whatever a value makes happen
                 reason = f"writing raised {type(error).__name__}: {error}"
                 unfit.append(records.reject(row, reason, self._id_column))
-                continue
-            self._rows.append(encoded, len(records.texts[row]))
-            good.append(row)
-            kept.append(document)
-        return good, kept, unfit
+            else:
+                encoded.append(EncodedRows([row], [document], content))
+        return encoded, unfit
 
     def add_damage(self, reason: str) -> None:
         """One record for the whole split: its file is damaged."""

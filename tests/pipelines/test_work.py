@@ -613,6 +613,25 @@ def test_records_that_are_tried_again_join_the_rows_as_if_they_had_never_failed(
     assert verify_output(str(tmp_path / "out")).broken == []
 
 
+def test_rows_that_cannot_be_written_are_quarantined_again_and_the_others_join(
+    config, write_parquet, tmp_path, break_on, monkeypatch, read_rows, read_quarantine
+):
+    days = pa.array([1, 1 << 30, 3, None], pa.int32()).cast(pa.date32())  # one beyond year 9999
+    texts = ["A plain text.", "A far day.", "A broken text.", "Another plain text."]
+    source = write_parquet("docs.parquet", pa.table({"text": texts, "day": days}))
+    overrides = ("max_quarantined=1", "output.format=jsonl")
+    settings = config(source, tmp_path / "out", *overrides)
+    break_on("broken")
+    assert run_compress(settings)["quarantined"] == 2
+    monkeypatch.undo()
+    summary = run_compress(settings, retry_quarantined=True)
+    assert (summary["documents"], summary["quarantined"]) == (3, 1)
+    assert [row["text"] for row in read_rows(tmp_path / "out")] == [texts[0], *texts[2:]]
+    (left,) = read_quarantine(tmp_path / "out")
+    assert left["reason"].startswith("writing raised OverflowError")
+    assert verify_output(str(tmp_path / "out")).broken == []
+
+
 def test_records_of_a_corpus_are_tried_again_under_its_threshold(
     config, write_jsonl, documents, tmp_path, read_rows, break_on, monkeypatch
 ):
