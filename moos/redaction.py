@@ -39,6 +39,8 @@ _KNOWN_FORMS = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     re.DOTALL,
 )
+_WORKING_DIRECTORIES = frozenset({"PWD", "OLDPWD"})
+"""Variables of the shell, which `_WORDS` would take for passwords."""
 _LEAST_CHARS = 8
 """Shorter values of environment variables stand in too many places."""
 
@@ -124,7 +126,9 @@ def _environment_secrets() -> list[str]:
     values = {
         form
         for name, value in os.environ.items()
-        if len(value) >= _LEAST_CHARS and (is_secret_name(name) or name.upper().endswith("KEY"))
+        if len(value) >= _LEAST_CHARS
+        and name not in _WORKING_DIRECTORIES
+        and (is_secret_name(name) or name.upper().endswith("KEY"))
         for form in (value, quote(value, safe=""))
     }
     return sorted(values, key=len, reverse=True)

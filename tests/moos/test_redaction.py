@@ -124,6 +124,14 @@ def test_values_of_the_environment_are_redacted(monkeypatch):
     assert redact(told) == '*** *** ["***"] what-edits'
 
 
+def test_the_working_directory_is_no_secret(monkeypatch):
+    monkeypatch.setenv("PWD", "/srv/corpora")
+    monkeypatch.setenv("OLDPWD", "/srv/models")
+    monkeypatch.setenv("MYSQL_PWD", "hunter3hunter3")
+    told = "/srv/corpora/docs.jsonl /srv/models/default hunter3hunter3"
+    assert redact(told) == "/srv/corpora/docs.jsonl /srv/models/default ***"
+
+
 def test_a_value_is_cut_for_a_message_behind_what_is_redacted(monkeypatch):
     monkeypatch.setenv("READER_KEY", "hunter3hunter3")
     shown = show_value("x" * (SHOWN_CHARS - 8) + "hunter3hunter3" + "y" * 300)
