@@ -24,7 +24,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from moos.errors import MoosError
+from moos.errors import ConfigError, MoosError
 from moos.storage import Storage
 from pipelines.run_state import dump_json
 
@@ -122,10 +122,17 @@ class Lease:
 
         Raises:
             LeaseHeldError: Another run works on this output.
+            ConfigError: Nothing may be written there.
         """
         self._wait_until_free()
         try:
             self._take()
+        except PermissionError as error:
+            self.release()
+            raise ConfigError(
+                f"{self._place}: permission to write is denied; let the user that runs moos write "
+                "there, or give another output.path"
+            ) from error
         except BaseException:
             self.release()
             raise

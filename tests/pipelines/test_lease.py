@@ -14,7 +14,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from moos.errors import MoosError
+from moos.errors import ConfigError, MoosError
 from moos.storage import Storage
 from pipelines.lease import LEASE, Lease, LeaseHeldError, LeaseLostError
 
@@ -119,6 +119,17 @@ def test_a_fresh_output_is_taken_kept_and_released(output, lease):
     time.sleep(3 * HEARTBEAT_S)
     assert read(output) == last  # no heartbeat comes after the release
     assert output.list("_run") == ["lease.json"]
+
+
+def test_an_output_that_may_not_be_written_is_an_error_of_the_config(output, lease, monkeypatch):
+    def refuse(name, data):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(output, "put", refuse)
+    match = r"output\.path='.*out': permission to write is denied; let the user .* write there"
+    with pytest.raises(ConfigError, match=match):
+        lease(output).acquire()
+    assert not output.exists(LEASE)
 
 
 def test_a_released_lease_is_taken_at_once(output, lease, caplog):
