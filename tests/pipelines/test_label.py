@@ -127,7 +127,7 @@ def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pai
     assert "null or missing" in reasons["lacks"]
     assert "null or missing" in reasons["null"]
     assert "is int, not a string (teacher.compressed_column)" in reasons["number"]
-    assert "surrogate" in reasons["surrogate"]
+    assert "the compression's text holds the lone surrogate U+D800" in reasons["surrogate"]
     assert "no key 'text'" in reasons["textless"]
 
 
@@ -333,6 +333,22 @@ def test_an_answer_of_no_use_costs_its_document_alone(
     assert (summary["documents"], summary["quarantined"], summary["passed"]) == (3, 1, 0)
     assert "an answer without content" in quarantined(tmp_path / "out")["d0"]
     assert all("variation_rate" in row["failed_filters"] for row in rows_of(tmp_path / "out"))
+
+
+def test_half_a_surrogate_pair_costs_its_document_alone_until_it_is_asked_for_again(
+    server, endpoint, write_jsonl, documents, tmp_path
+):
+    server.script = [Answer(body=chat("Prices \ud83d"))]
+    source = write_jsonl("docs.jsonl", documents(4))
+    one = ("teacher.concurrency=1", "teacher.retries=0", "input.id_column=id")
+    summary = label(source, tmp_path / "out", *endpoint, *one)
+    assert (summary["documents"], summary["quarantined"]) == (3, 1)
+    assert "lone surrogate U+D83D at character 7" in quarantined(tmp_path / "out")["d0"]
+    base = (f"input.path={source}", f"output.path={tmp_path / 'out'}", "executor=local")
+    config = load_config(LabelConfig, None, (*base, *endpoint, *one))
+    again = run_label(config, retry_quarantined=True)
+    assert (again["documents"], again["quarantined"]) == (4, 0)
+    assert len(server.requests) == 5
 
 
 def test_an_endpoint_that_fails_stops_the_run_which_goes_on_from_the_cache(
