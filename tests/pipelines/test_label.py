@@ -110,6 +110,29 @@ def test_a_domain_may_stand_in_the_path(write_jsonl, pairs, tmp_path):
     assert [row["domain"] for row in rows_of(tmp_path / "out")] == ["even"] * 4 + ["odd"] * 4
 
 
+def test_a_date_that_python_lacks_names_its_record(write_parquet, tmp_path):
+    columns = {
+        "text": ["One two three."] * 4,
+        "compressed": ["One three."] * 4,
+        "day": pa.array([2932897, 0, None, -(2**31)], pa.date32()),
+        "time": pa.array([2**62, 0, None, 1], pa.timestamp("us", "UTC")),
+        "days": pa.array([[2932897], [0], None, []], pa.list_(pa.date32())),
+    }
+    source = write_parquet("pairs.parquet", columns)
+    named = ("input.id_column=day", "input.document_column=time", "input.domain_column=days")
+    label(source, tmp_path / "out", *PAIRS, *named)
+    rows = rows_of(tmp_path / "out")
+    last = "<value out of range: -2147483648>"
+    assert [row["id"] for row in rows] == ["10000-01-01", "1970-01-01", "pairs.parquet:2", last]
+    assert [row["document"] for row in rows] == [
+        "17036-07-06 14:00:27.387904Z",
+        "1970-01-01 00:00:00+00:00",
+        "pairs.parquet:2",
+        "1970-01-01 00:00:00.000001+00:00",
+    ]
+    assert [row["domain"] for row in rows] == ["text", "[datetime.date(1970, 1, 1)]", "text", "[]"]
+
+
 def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pairs, tmp_path):
     bad = [
         {"id": "empty", "text": "Some words.", "compressed": " "},
