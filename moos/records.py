@@ -70,7 +70,8 @@ class RecordGroup:
     def values(self, name: str) -> list[Any]:
         """One field of each row; None where a row lacks it.
 
-        What Python cannot hold, such as a date after 9999, is Arrow's text; None in nested types.
+        What Python cannot hold, such as a date after 9999, is Arrow's text; None where there is
+        none: in nested types, and in a time zone that is not known.
         """
         if self.batch is None:
             found = (self.all_fields(row).get(name) for row in range(len(self.fields)))
@@ -133,7 +134,8 @@ def _to_python(value: pa.Scalar) -> Any:
     try:
         return value.as_py()
     except (OverflowError, ValueError):
-        with suppress(pa.ArrowNotImplementedError):  # nested types
+        # Nested types; an unknown time zone.
+        with suppress(pa.ArrowNotImplementedError, pa.ArrowInvalid):
             return value.cast(pa.string()).as_py()
         return None
 

@@ -117,10 +117,11 @@ def test_a_date_that_python_lacks_names_its_record(write_parquet, tmp_path):
         "day": pa.array([2932897, 0, None, -(2**31)], pa.date32()),
         "time": pa.array([2**62, 0, None, 1], pa.timestamp("us", "UTC")),
         "days": pa.array([[2932897], [0], None, []], pa.list_(pa.date32())),
+        "zone": pa.array([1, 0, None, 1], pa.timestamp("us", "No/Where")),
     }
     source = write_parquet("pairs.parquet", columns)
     named = ("input.id_column=day", "input.document_column=time", "input.domain_column=days")
-    label(source, tmp_path / "out", *PAIRS, *named)
+    label(source, tmp_path / "out", *PAIRS, *named, "input.source_column=zone")
     rows = rows_of(tmp_path / "out")
     last = "<value out of range: -2147483648>"
     assert [row["id"] for row in rows] == ["10000-01-01", "1970-01-01", "pairs.parquet:2", last]
@@ -131,6 +132,7 @@ def test_a_date_that_python_lacks_names_its_record(write_parquet, tmp_path):
         "1970-01-01 00:00:00.000001+00:00",
     ]
     assert [row["domain"] for row in rows] == ["text", "[datetime.date(1970, 1, 1)]", "text", "[]"]
+    assert {row["source"] for row in rows} == {"not stated"}
 
 
 def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pairs, tmp_path):
