@@ -31,6 +31,7 @@ from moos.teachers.answer_cache import AnswerCache, version_of
 from moos.teachers.chunks import cut_chunks
 from moos.teachers.endpoint import EndpointTeacher, TeacherFailure
 from moos.teachers.rules import Rules
+from moos.tokens import check_text
 
 logger = logging.getLogger(__name__)
 
@@ -281,9 +282,13 @@ def check_teacher(config: TeacherConfig) -> None:
 
 
 def align_answer(text: str, compressed: str, aligner: str) -> WordLabels | DataError:
-    """The labels of a text by its compression; why there are none, if that is empty."""
+    """The labels of a text by its compression; why there are none, if that is of no use."""
     if text.strip() and not compressed.strip():
         return DataError("the compression is empty, although the text is not")
+    try:
+        check_text(compressed)
+    except DataError as error:
+        return DataError(f"the compression's {error}")
     alignment = align_pair(text, compressed, aligner="lcs" if aligner == "lcs" else "greedy")
     return WordLabels(
         alignment.starts,

@@ -1,5 +1,7 @@
 """What names a record: its id, as it is shown, and as bytes that tell whether two are the same."""
 
+from contextlib import suppress
+
 import pyarrow as pa
 
 from moos.json_columns import JsonValue
@@ -43,10 +45,26 @@ def value_key(value: str | None) -> bytes | None:
 
 
 def column_keys(column: pa.Array) -> list[bytes | None]:
-    """The same for a column of ids; a number has the key that it has in JSON."""
+    """The same for a column of ids; a number has the key that it has in JSON.
+
+    A key depends on its value and the column's type alone, never on the other rows.
+    """
     if is_text_type(column.type):
         return [None if value is None else b'"' + value for value in text_bytes(column)]
-    try:
-        return text_bytes(column.cast(pa.string()))
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested types; bytes that are no text
-        return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
+    if not _may_hold_bytes(column.type):
+        with suppress(pa.ArrowNotImplementedError):  # nested types
+            return text_bytes(column.cast(pa.string()))
+    return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
+
+
+def _may_hold_bytes(kind: pa.DataType) -> bool:
+    """True for types that Arrow casts to text only where every value is UTF-8."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or isinstance(kind, pa.BaseExtensionType)
+    )

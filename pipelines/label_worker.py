@@ -13,7 +13,6 @@ from moos.labelled_rows import UNFILTERED_SCHEMA
 from moos.labelling import Labelled, TeacherInput, WordLabels
 from moos.pieces import RawPiece
 from moos.splits import InputSplit
-from moos.tokens import check_text
 from pipelines.child import ChildProcess
 from pipelines.counts import ProgressCallback
 from pipelines.groups import Group, advance, begin_group, keep_only
@@ -165,5 +164,4 @@ def _check_compressed(compressed: Any, column: str) -> str:
     if not isinstance(compressed, str):
         found = "null or missing" if compressed is None else type(compressed).__name__
         raise DataError(f"{column!r} is {found}, not a string (teacher.compressed_column)")
-    check_text(compressed)
     return compressed

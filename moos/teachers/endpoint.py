@@ -13,9 +13,11 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from moos.chat_client import ChatClient, ChatClientConfig, Miss
+from moos.errors import DataError
 from moos.teachers.answer_cache import AnswerCache, AnswerKey, version_of
 from moos.teachers.chunks import cut_chunks
 from moos.teachers.prompts import Prompt
+from moos.tokens import check_text
 
 PROGRESS_EVERY_S = 2.0
 
@@ -123,8 +125,9 @@ class EndpointTeacher:
 
     def _ask(self, key: AnswerKey, chunk: str, stop: threading.Event) -> str | TeacherFailure:
         """A chunk's compression: from the cache, else from the endpoint into the cache."""
-        if (answer := self._cache.get(key)) is not None:
-            return answer
+        cached = _check_content(self._cache.get(key))
+        if not isinstance(cached, Miss):
+            return cached
         messages = self._prompt.messages(chunk)
         body = {"model": self._config.model, "messages": messages, **self._settings}
         outcome: str | Miss = self._client.ask(
@@ -147,8 +150,17 @@ def _read_answer(body: Any, config: EndpointConfig) -> str | Miss:
         # Without sampling, the next one would be cut at the same place, and cost as much.
         seen = f"an answer cut short (finish_reason {reason}, max_tokens {config.max_tokens})"
         return Miss(seen, is_answer=True, is_final=config.temperature == 0)
+    return _check_content(content)
+
+
+def _check_content(content: Any) -> str | Miss:
+    """A compression as it came, unless it is of no use."""
     if not isinstance(content, str) or not content.strip():
         return Miss("an answer without content", is_answer=True)
+    try:
+        check_text(content)
+    except DataError as error:
+        return Miss(f"an answer whose {error}", is_answer=True)
     return content
 
 

@@ -130,6 +130,9 @@ def test_hashes_in_parts_are_counted_like_all_at_once(tmp_path, monkeypatch):
         assert len(at) == 1
 
 
+BYTES = [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(16)]
+
+
 def keys_of(columns):
     batch = pa.RecordBatch.from_pydict({"text": ["a"] * len(columns["id"]), **columns})
     group = RecordParser("text", "id", 10).parse(RawPiece(0, 1, batch=batch))
@@ -165,6 +168,31 @@ def test_an_id_of_any_type_has_a_key_of_its_own(values):
     assert null is None
     assert len({hashlib.sha256(key).digest() for key in (first, third)}) == 2
     assert keys_of({"id": values})[0] == first
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *BYTES,
+        pa.uuid(),
+        *(pa.dictionary(pa.int8(), value) for value in [*BYTES, pa.uuid()]),
+    ],
+    ids=str,
+)
+def test_bytes_have_a_key_that_no_other_row_changes(kind):
+    def make(*values):
+        if not pa.types.is_dictionary(kind):
+            return pa.array(values, kind)
+        found = pa.array([value for value in values if value is not None], kind.value_type)
+        places = iter(range(len(found)))
+        codes = [None if value is None else next(places) for value in values]
+        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), found)
+
+    text, other = b"1" * 16, b"\xff" * 16
+    alone, null = keys_of({"id": make(text, None)})
+    assert null is None
+    assert keys_of({"id": make(other, text)})[1] == alone
+    assert len({alone, *keys_of({"id": make(other)}), text, b'"' + text}) == 4
 
 
 def test_a_number_is_the_same_id_in_lines_and_in_columns():

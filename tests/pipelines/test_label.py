@@ -110,6 +110,31 @@ def test_a_domain_may_stand_in_the_path(write_jsonl, pairs, tmp_path):
     assert [row["domain"] for row in rows_of(tmp_path / "out")] == ["even"] * 4 + ["odd"] * 4
 
 
+def test_a_date_that_python_lacks_names_its_record(write_parquet, tmp_path):
+    columns = {
+        "text": ["One two three."] * 4,
+        "compressed": ["One three."] * 4,
+        "day": pa.array([2932897, 0, None, -(2**31)], pa.date32()),
+        "time": pa.array([2**62, 0, None, 1], pa.timestamp("us", "UTC")),
+        "days": pa.array([[2932897], [0], None, []], pa.list_(pa.date32())),
+        "zone": pa.array([1, 0, None, 1], pa.timestamp("us", "No/Where")),
+    }
+    source = write_parquet("pairs.parquet", columns)
+    named = ("input.id_column=day", "input.document_column=time", "input.domain_column=days")
+    label(source, tmp_path / "out", *PAIRS, *named, "input.source_column=zone")
+    rows = rows_of(tmp_path / "out")
+    last = "<value out of range: -2147483648>"
+    assert [row["id"] for row in rows] == ["10000-01-01", "1970-01-01", "pairs.parquet:2", last]
+    assert [row["document"] for row in rows] == [
+        "17036-07-06 14:00:27.387904Z",
+        "1970-01-01 00:00:00+00:00",
+        "pairs.parquet:2",
+        "1970-01-01 00:00:00.000001+00:00",
+    ]
+    assert [row["domain"] for row in rows] == ["text", "[datetime.date(1970, 1, 1)]", "text", "[]"]
+    assert {row["source"] for row in rows} == {"not stated"}
+
+
 def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pairs, tmp_path):
     bad = [
         {"id": "empty", "text": "Some words.", "compressed": " "},
@@ -127,7 +152,7 @@ def test_what_cannot_be_labelled_is_quarantined_with_the_reason(write_jsonl, pai
     assert "null or missing" in reasons["lacks"]
     assert "null or missing" in reasons["null"]
     assert "is int, not a string (teacher.compressed_column)" in reasons["number"]
-    assert "surrogate" in reasons["surrogate"]
+    assert "the compression's text holds the lone surrogate U+D800" in reasons["surrogate"]
     assert "no key 'text'" in reasons["textless"]
 
 
@@ -333,6 +358,22 @@ def test_an_answer_of_no_use_costs_its_document_alone(
     assert (summary["documents"], summary["quarantined"], summary["passed"]) == (3, 1, 0)
     assert "an answer without content" in quarantined(tmp_path / "out")["d0"]
     assert all("variation_rate" in row["failed_filters"] for row in rows_of(tmp_path / "out"))
+
+
+def test_half_a_surrogate_pair_costs_its_document_alone_until_it_is_asked_for_again(
+    server, endpoint, write_jsonl, documents, tmp_path
+):
+    server.script = [Answer(body=chat("Prices \ud83d"))]
+    source = write_jsonl("docs.jsonl", documents(4))
+    one = ("teacher.concurrency=1", "teacher.retries=0", "input.id_column=id")
+    summary = label(source, tmp_path / "out", *endpoint, *one)
+    assert (summary["documents"], summary["quarantined"]) == (3, 1)
+    assert "lone surrogate U+D83D at character 7" in quarantined(tmp_path / "out")["d0"]
+    base = (f"input.path={source}", f"output.path={tmp_path / 'out'}", "executor=local")
+    config = load_config(LabelConfig, None, (*base, *endpoint, *one))
+    again = run_label(config, retry_quarantined=True)
+    assert (again["documents"], again["quarantined"]) == (4, 0)
+    assert len(server.requests) == 5
 
 
 def test_an_endpoint_that_fails_stops_the_run_which_goes_on_from_the_cache(

@@ -252,6 +252,12 @@ def test_a_url_that_is_not_http_is_refused(url):
         ('{"choices": [{"message": {}}]}', "an answer without content", 3),
         (chat(None), "an answer without content", 3),
         (chat(" \n"), "an answer without content", 3),
+        (
+            chat("E \ud83d"),
+            "an answer whose text holds the lone surrogate U+D83D at character 2, "
+            "which is not valid Unicode text",
+            3,
+        ),
         # At temperature 0, the same would come again.
         (
             chat("E", "length"),
@@ -298,6 +304,18 @@ def test_an_answer_in_the_cache_costs_no_request(server, make_teacher):
     assert len(server.requests) == 3  # the chunk that two documents share is asked for once
     assert dict(make_teacher().compress(texts)) == first
     assert len(server.requests) == 3
+
+
+def test_half_a_surrogate_pair_in_the_cache_is_asked_for_again(server, storage, make_teacher):
+    list(make_teacher().compress(["J k l"]))
+    (directory,) = storage.list("answers", directories=True)
+    (file,) = storage.list(f"answers/{directory}")
+    name = f"answers/{directory}/{file}"
+    record = json.loads(storage.get(name))
+    storage.put(name, json.dumps({**record, "answer": "J \ud83d"}).encode())
+    assert list(make_teacher().compress(["J k l"])) == [(0, "J l")]
+    assert len(server.requests) == 2
+    assert json.loads(storage.get(name)) == record
 
 
 @pytest.mark.parametrize(
