@@ -52,9 +52,17 @@ def column_keys(column: pa.Array) -> list[bytes | None]:
     if is_text_type(column.type):
         return [None if value is None else b'"' + value for value in text_bytes(column)]
     if not _may_hold_bytes(column.type):
-        with suppress(pa.ArrowNotImplementedError):  # nested types
+        with suppress(pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested; unknown time zones
             return text_bytes(column.cast(pa.string()))
-    return [repr(value).encode("utf-8") if value.is_valid else None for value in column]
+    return [_repr_key(column, row) if column[row].is_valid else None for row in range(len(column))]
+
+
+def _repr_key(column: pa.Array, row: int) -> bytes:
+    try:
+        return repr(column[row]).encode("utf-8")
+    except (OverflowError, ValueError):  # it holds what Python lacks, such as a date after 9999
+        one = pa.record_batch([column.slice(row, 1)], ["id"])
+        return bytes(one.serialize().to_pybytes())
 
 
 def _may_hold_bytes(kind: pa.DataType) -> bool:

@@ -1,8 +1,7 @@
 """The records of a piece: rows that can be compressed, and what cannot, with the reason."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
@@ -10,7 +9,7 @@ from moos.json_columns import JsonValue, build_columns
 from moos.partitions import Partition, json_values
 from moos.pieces import record_to_ipc
 from moos.record_ids import column_keys, field_id, field_key, row_id, value_key
-from moos.text_columns import take_rows
+from moos.text_columns import python_values, take_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +67,13 @@ class RecordGroup:
         return BadRecord(position, reason, row_to_ipc(one), "arrow", row_id(one, id_column))
 
     def values(self, name: str) -> list[Any]:
-        """One field of each row; None where a row lacks it.
-
-        What Python cannot hold, such as a date after 9999, is Arrow's text; None where there is
-        none: in nested types, and in a time zone that is not known.
-        """
+        """One field of each row, as `python_values` has it; None where a row lacks it."""
         if self.batch is None:
             found = (self.all_fields(row).get(name) for row in range(len(self.fields)))
             return [None if value is None else value.value for value in found]
         if name not in self.batch.schema.names:
             return [self.partition.get(name)] * len(self.texts)
-        column = self.batch.column(name)
-        try:
-            return cast("list[Any]", column.to_pylist())
-        except (OverflowError, ValueError):
-            return [_to_python(value) for value in column]
+        return python_values(self.batch.column(name))
 
     def id_keys(self, rows: list[int], name: str) -> list[bytes | None]:
         """Bytes that are equal where the ids of two rows are; None where a row has no id.
@@ -128,16 +119,6 @@ def _own_dictionary(column: pa.DictionaryArray) -> pa.DictionaryArray:
     kind, values = column.type, column.dictionary_decode().drop_null()
     codes = pa.array([0 if len(values) else None], kind.index_type)
     return pa.DictionaryArray.from_arrays(codes, values, ordered=kind.ordered)
-
-
-def _to_python(value: pa.Scalar) -> Any:
-    try:
-        return value.as_py()
-    except (OverflowError, ValueError):
-        # Nested types; an unknown time zone.
-        with suppress(pa.ArrowNotImplementedError, pa.ArrowInvalid):
-            return value.cast(pa.string()).as_py()
-        return None
 
 
 def _constant(value: str | None, kind: pa.DataType, count: int) -> pa.Array:

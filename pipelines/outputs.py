@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from moos.errors import ConfigError
 from moos.schema import EXTRA_JSON
 from moos.storage import Storage
+from moos.text_columns import python_rows
 from moos.yaml_text import parse_yaml
 from pipelines.run_state import CONFIG, MANIFEST, SUCCESS
 
@@ -104,5 +105,4 @@ def _as_rows(
 ) -> list[dict[str, Any]]:
     if isinstance(form, list):
         return [json.loads(line) for line in form]
-    rows: list[dict[str, Any]] = (form if columns is None else form.select(columns)).to_pylist()
-    return rows
+    return python_rows(form if columns is None else form.select(columns))

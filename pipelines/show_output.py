@@ -23,6 +23,7 @@ from moos.show.document_view import (
     unit_of,
 )
 from moos.storage import Storage
+from moos.text_columns import python_rows
 from moos.tokens import TextTokenizer
 from moos.words import Words, count_tokens, cut_words, map_tokens
 from pipelines.outputs import BATCH_ROWS, id_of, iterate_rows, read_manifest
@@ -239,7 +240,7 @@ def _rows_from(file: pq.ParquetFile, columns: list[str], first: int) -> Iterator
     """Rows from a place on; those before it are not made into Python values."""
     for batch in file.iter_batches(BATCH_ROWS, columns=columns):
         if first < batch.num_rows:
-            yield from batch.slice(first).to_pylist()
+            yield from python_rows(batch.slice(first))
         first = max(0, first - batch.num_rows)
 
 

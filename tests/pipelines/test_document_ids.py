@@ -130,6 +130,13 @@ def test_hashes_in_parts_are_counted_like_all_at_once(tmp_path, monkeypatch):
         assert len(at) == 1
 
 
+def test_a_repeated_id_that_python_cannot_hold_is_told(compress, write_parquet, tmp_path):
+    days = pa.array([1 << 30, 1, 1 << 30], pa.int32()).cast(pa.date32())
+    source = write_parquet("docs.parquet", pa.table({"text": ["A.", "B.", "C."], "day": days}))
+    summary = compress(source, tmp_path / "out", "input.id_column=day")
+    assert (summary["documents"], summary["repeated_ids"]) == (3, 1)
+
+
 BYTES = [pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(16)]
 
 
@@ -159,6 +166,9 @@ def test_a_string_is_one_id_whatever_column_holds_it(kind):
         pa.array([b"\xff", None, b"\xfe"]),
         pa.array([["a"], None, []]),
         pa.array([{"a": 1}, None, {"a": 2}]),
+        # What Python cannot hold.
+        pa.array([[1 << 30], None, [1 << 29]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+        pa.array([1, None, 2], pa.timestamp("us", "no/such/zone")),
         pa.array([True, None, False]),
     ],
     ids=lambda values: str(values.type),
