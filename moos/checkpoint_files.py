@@ -1,11 +1,13 @@
 """Where a checkpoint's files are, and which of them are never loaded. Imports no torch."""
 
+import atexit
+import posixpath
+import shutil
 import tempfile
 from pathlib import Path
 
-import fsspec
-
 from moos.errors import ModelError
+from moos.storage import Storage, is_file
 
 INT8_WEIGHTS = "weights.int8.safetensors"
 OUTLIER_CONSTANTS = "outlier.safetensors"
@@ -48,20 +50,28 @@ def locate(location: str) -> Path:
 
 
 def _download(url: str) -> Path:
-    """Copy a checkpoint's files from object storage into a fresh temporary directory."""
+    """Copy a checkpoint's files into a temporary directory, which goes when this process ends."""
+    target = Path(tempfile.mkdtemp(prefix="moos-checkpoint-"))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
     try:
-        filesystem, root = fsspec.core.url_to_fs(url)
-        names = [
-            name
-            for name in filesystem.ls(root, detail=False)
-            if name.endswith((".json", ".safetensors"))
-        ]
-        target = Path(tempfile.mkdtemp(prefix="moos-checkpoint-"))
-        for name in names:
-            filesystem.get_file(name, str(target / Path(name).name))
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"checkpoint {url} cannot be read: {error}") from error
+        _copy_files(Storage(url), target)
+    except Exception as error:  # stores raise what they like
+        shutil.rmtree(target, ignore_errors=True)
+        raise ModelError(
+            f"checkpoint {url} cannot be read: {type(error).__name__}: {error}; check the URL, the "
+            "network and the credentials of the store"
+        ) from error
     return target
+
+
+def _copy_files(storage: Storage, target: Path) -> None:
+    found = map(storage.follow_link, storage.list_directory(storage.root))
+    names = [posixpath.basename(info["name"]) for info in found if is_file(info)]
+    wanted = [name for name in names if name.endswith((".json", ".safetensors"))]
+    if not wanted:
+        raise FileNotFoundError("no .json or .safetensors file is there")
+    for name in wanted:
+        (target / name).write_bytes(storage.get(name))
 
 
 def check_files(path: Path, location: str) -> None:

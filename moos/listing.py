@@ -83,12 +83,15 @@ def list_sources(
         watch: As in `Storage`.
 
     Raises:
-        ConfigError: A path names no file, or a directory of a disk that may not be read; two files
-            have the same relative path; or the name of one is not valid UTF-8.
+        ConfigError: A path names no file, or a directory of a disk that may not be read; two paths
+            are on different filesystems; two files have the same relative path, or one file has
+            two; or the name of one is not valid UTF-8.
     """
+    storages = [Storage(path, options, retries=retries, watch=watch) for path in paths]
+    _check_filesystems(storages, key)
     found: dict[str, SourceFile] = {}
-    for path in paths:
-        storage = Storage(path, options, retries=retries, watch=watch)
+    named: dict[str, tuple[str, str]] = {}
+    for path, storage in zip(paths, storages, strict=True):
         root, entries = _find_entries(storage, path, options, key)
         files = [info for info in entries if is_file(info)]
         others = [info for info in entries if not is_file(info)]
@@ -108,6 +111,7 @@ def list_sources(
                 _tell_others(root, others),
                 key,
             )
+        place = os.path.realpath(root) if storage.is_local else root
         for info in files:
             name = info["name"]
             relative = posixpath.relpath(name, root)
@@ -117,6 +121,12 @@ def list_sources(
                 raise ConfigError(
                     f"{key}: {name} and {found[relative].path} are both {relative!r} below their "
                     "roots; give one of them at a time"
+                )
+            first = named.setdefault(posixpath.join(place, relative), (relative, path))
+            if first[0] != relative:
+                raise ConfigError(
+                    f"{key}: {name} would be read twice, as {first[0]!r} and as {relative!r}: "
+                    f"{first[1]!r} and {path!r} both name it; give each file once"
                 )
     return [found[relative] for relative in sorted(found)]
 
@@ -148,6 +158,16 @@ def describe_file(storage: Storage, path: str) -> tuple[int, str]:
     if info is None or not is_file(info):
         raise FileNotFoundError(path)
     return int(info["size"]), _etag(info)
+
+
+def _check_filesystems(storages: Sequence[Storage], key: str) -> None:
+    """Refuse inputs that no one filesystem could read."""
+    for storage in storages[1:]:
+        if storage.filesystem != storages[0].filesystem:
+            raise ConfigError(
+                f"{key}: {storages[0].url!r} and {storage.url!r} are on different filesystems; "
+                "give those of one at a time"
+            )
 
 
 def _check_name(relative: str, key: str) -> None:

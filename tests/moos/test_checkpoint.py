@@ -1,9 +1,14 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import load_file, save_file
 
 from moos import Compressor
@@ -14,6 +19,7 @@ from moos.errors import ConfigError, ModelError
 from moos.model import load_model
 from moos.quantize import dequantize, quantize
 from moos.scores import GRID
+from moos.storage import Storage
 
 TEXT = (
     "The committee met on Tuesday and decided that no further action was needed. "
@@ -208,6 +214,72 @@ def test_a_checkpoint_is_read_from_a_url(tiny_checkpoint):
         read_checkpoint("file:///no/such/directory")
     with pytest.raises(ModelError, match="cannot be read"):
         read_checkpoint("nosuchprotocol://bucket/checkpoint")
+
+
+def test_a_checkpoint_at_a_url_is_tried_again_and_read_through_links(
+    tiny_checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("moos.retries._sleep", lambda wait: None)
+    linked, remote = tmp_path / "linked", Storage("memory://checkpoint")
+    linked.mkdir()
+    for path in tiny_checkpoint.iterdir():
+        (linked / path.name).symlink_to(path)
+        remote.put(path.name, path.read_bytes())
+    read, answers = MemoryFileSystem.cat_file, iter([OSError("reset"), b"short"])
+
+    def stumble(self, path, **options):
+        answer = next(answers, None)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer or read(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", stumble)
+    expected = read_checkpoint(str(tiny_checkpoint)).sha256
+    assert read_checkpoint("memory://checkpoint").sha256 == expected
+    assert next(answers, None) is None
+    assert read_checkpoint(linked.as_uri()).sha256 == expected
+
+
+class StoreError(Exception):
+    """As botocore's: no OSError."""
+
+
+@pytest.mark.parametrize("method", ["ls", "cat_file"])
+def test_a_checkpoint_whose_store_fails_is_a_model_error_and_leaves_nothing(
+    tmp_path, monkeypatch, method
+):
+    def fail(*args, **options):
+        raise StoreError("Unable to locate credentials")
+
+    Storage("memory://checkpoint").put("config.json", b"{}")
+    monkeypatch.setattr(MemoryFileSystem, method, fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(ModelError, match="memory://checkpoint cannot be read: ") as told:
+        read_checkpoint("memory://checkpoint")
+    assert "StoreError: Unable to locate credentials; check the URL" in str(told.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_not_at_its_url_is_said_to_be_missing():
+    with pytest.raises(ModelError, match=r"memory://nowhere cannot be read: .* no \.json or"):
+        read_checkpoint("memory://nowhere")
+
+
+def test_a_copy_of_a_checkpoint_goes_with_its_process(tiny_checkpoint, tmp_path):
+    script = (
+        "import sys; from moos.checkpoint import read_checkpoint;"
+        "path = read_checkpoint(sys.argv[1]).path; print(path, (path / 'config.json').exists())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tiny_checkpoint.as_uri()],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    path, was_there = done.stdout.split()
+    assert was_there == "True"
+    assert (Path(path).parent, list(tmp_path.iterdir())) == (tmp_path, [])
 
 
 def test_the_hash_follows_what_decides_the_output(copy_checkpoint, make_checkpoint):

@@ -196,3 +196,35 @@ def test_a_directory_that_may_not_be_listed_is_refused(forbidden, tmp_path, writ
     path = write_jsonl("in/sub/b.jsonl", [{"text": "b"}]).parent
     with forbidden(path), pytest.raises(ConfigError, match=r"to list .*sub is denied"):
         list_sources([str(tmp_path / pattern)], {})
+
+
+@pytest.mark.parametrize("second", ["in/sub", "in/sub/b.jsonl", "in/sub/*.jsonl", "link/sub"])
+def test_a_file_that_two_inputs_name_differently_is_refused(tmp_path, write_jsonl, second):
+    write_jsonl("in/a.jsonl", [{"text": "a"}])
+    path = write_jsonl("in/sub/b.jsonl", [{"text": "b"}])
+    (tmp_path / "link").symlink_to("in")
+    first, second = f"{tmp_path}/in/**/*.jsonl", f"{tmp_path}/{second}"
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(ConfigError, match=r"^input\.path: .*; give each file once$") as caught:
+            list_sources([one, other], {})
+        assert path.name in str(caught.value)
+        assert f"{one!r} and {other!r} both name it" in str(caught.value)
+
+
+@pytest.mark.parametrize("second", ["in", "in/**/*.jsonl", "in/a.jsonl"])
+def test_a_file_that_two_inputs_name_alike_is_read_once(tmp_path, write_jsonl, second):
+    write_jsonl("in/a.jsonl", [{"text": "a"}])
+    write_jsonl("in/sub/b.jsonl", [{"text": "b"}])
+    found = list_sources([f"{tmp_path}/in", f"{tmp_path}/{second}"], {})
+    assert [source.relative for source in found] == ["a.jsonl", "sub/b.jsonl"]
+
+
+def test_inputs_on_different_filesystems_are_refused(tmp_path, write_jsonl):
+    write_jsonl("in/a.jsonl", [{"text": "a"}])
+    write_jsonl("in/b.jsonl", [{"text": "b"}])
+    Storage("memory://").put("/c.jsonl", b'{"text": "c"}\n')
+    first = f"{tmp_path}/in/a.jsonl"
+    assert len(list_sources([first, f"file://{tmp_path}/in/b.jsonl"], {})) == 2
+    with pytest.raises(ConfigError, match="are on different filesystems") as caught:
+        list_sources([first, "memory://c.jsonl"], {})
+    assert f"input.path: {first!r} and 'memory://c.jsonl'" in str(caught.value)
