@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from moos.errors import DataError, MoosError
@@ -47,6 +48,7 @@ class ChildProcess:
         """Remember what to start; nothing is started yet."""
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
+        self._temporary: TemporaryDirectory[str] | None = None
         self._to_child: Connection | None = None
         self._from_child: Connection | None = None
         self._limit = 0
@@ -64,7 +66,9 @@ class ChildProcess:
         for connection in (self._to_child, self._from_child):
             if connection is not None:
                 connection.close()
-        self._process = self._to_child = self._from_child = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        self._process = self._to_child = self._from_child = self._temporary = None
 
     def probe(self) -> None:
         """Do it all to a harmless text in a fresh child; raises where that fails."""
@@ -98,12 +102,15 @@ class ChildProcess:
     def _start(self) -> None:
         child_reads, parent_writes = os.pipe()
         parent_reads, child_writes = os.pipe()
+        # A child that is killed cannot remove what it put there, such as a checkpoint's copy.
+        self._temporary = TemporaryDirectory(prefix="moos-child-", ignore_cleanup_errors=True)
+        paths = os.pathsep.join(path or "." for path in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.child", str(child_reads), str(child_writes)],
             pass_fds=(child_reads, child_writes),
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+            env={**os.environ, "PYTHONPATH": paths, "TMPDIR": self._temporary.name},
         )
         os.close(child_reads)
         os.close(child_writes)
