@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from moos.errors import DataError, MoosError
@@ -47,6 +48,7 @@ class ChildProcess:
         """Remember what to start; nothing is started yet."""
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
+        self._temporary: TemporaryDirectory[str] | None = None
         self._to_child: Connection | None = None
         self._from_child: Connection | None = None
         self._limit = 0
@@ -65,7 +67,9 @@ class ChildProcess:
         for connection in (self._to_child, self._from_child):
             if connection is not None:
                 connection.close()
-        self._process = self._to_child = self._from_child = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        self._process = self._to_child = self._from_child = self._temporary = None
         self._has_answered = False
 
     def probe(self) -> None:
@@ -113,17 +117,21 @@ class ChildProcess:
     def _start(self) -> None:
         child_reads, parent_writes = os.pipe()
         parent_reads, child_writes = os.pipe()
+        # A child that is killed cannot remove what it put there, such as a checkpoint's copy.
+        self._temporary = TemporaryDirectory(prefix="moos-child-", ignore_cleanup_errors=True)
+        paths = os.pathsep.join(path or "." for path in sys.path)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.child", str(child_reads), str(child_writes)],
                 pass_fds=(child_reads, child_writes),
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno() if _has_descriptor(sys.stderr) else subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+                env={**os.environ, "PYTHONPATH": paths, "TMPDIR": self._temporary.name},
             )
         except OSError as error:
             os.close(parent_writes)
             os.close(parent_reads)
+            self._temporary.cleanup()
             raise _not_started(error) from error
         finally:
             os.close(child_reads)

@@ -123,6 +123,20 @@ def test_a_child_that_cannot_begin_is_an_error_of_the_run(spec):
         ChildStages(broken).prepare(["A sound text."])
 
 
+def test_a_child_that_is_ended_leaves_no_copy_of_its_checkpoint(
+    spec, tiny_checkpoint, tmp_path, monkeypatch
+):
+    remote = spec(f"checkpoint={tiny_checkpoint.as_uri()}")
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with contextlib.closing(ChildStages(remote)) as child:
+        child.prepare(["A sound text."])
+        assert len(list(place.rglob("config.json"))) == 1
+    assert list(place.iterdir()) == []
+
+
 @pytest.fixture
 def poisoned_rows(documents):
     """Twelve sound documents with three poisonous ones among them."""
