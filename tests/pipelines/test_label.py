@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from moos.labels import read_labelled, split_documents
 from moos.storage import Storage
 from pipelines.label import prepare_label, run_label
 from pipelines.label_config import LabelConfig
+from pipelines.label_signature import sign_label
 from pipelines.outputs import read_manifest
 from pipelines.progress import ProgressReport
 from pipelines.run_state import dump_json
@@ -459,6 +461,18 @@ def test_another_recipe_on_the_same_output_is_refused(write_jsonl, pairs, tmp_pa
     with pytest.raises(ConfigError, match=r"teacher.aligner: was 'lcs', now 'greedy'"):
         label(source, tmp_path / "out", *PAIRS, "teacher.aligner=greedy")
     assert label(source, tmp_path / "out", *PAIRS)["documents_labelled"] == 0
+
+
+def test_another_local_teacher_is_another_run(teacher_directory, tmp_path):
+    def sign(path):
+        settings = ("input.path=a", "output.path=b", "teacher.kind=local", f"teacher.path={path}")
+        return sign_label(load_config(LabelConfig, None, settings))
+
+    assert sign("org-a/model-one") == sign("org-a/model-one")
+    assert sign("org-a/model-one") != sign("org-b/other-model")
+    # A directory is known by what it holds, wherever it lies.
+    shutil.copytree(teacher_directory, tmp_path / "copy")
+    assert sign(teacher_directory) == sign(tmp_path / "copy") != sign("org-a/model-one")
 
 
 def test_columns_named_like_those_of_a_compressed_corpus_are_welcome(write_parquet, tmp_path):
