@@ -401,6 +401,8 @@ def test_a_teacher_tells_how_far_it_is_within_a_split(
 
 # What is refused
 
+NO_DIRECTORY = "teacher.path='{}' is not a directory; give a directory or a hub id such as owner/n"
+
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
@@ -434,7 +436,18 @@ def test_a_teacher_tells_how_far_it_is_within_a_split(
             "input.domain_column='absent' is none of .*: .*text",
         ),
         ((*PAIRS, "teacher.compressed_column=number"), "is int64; it must hold strings"),
-        (("teacher.kind=local", "teacher.path=./no-model"), "teacher.path='./no-model' names no"),
+        (("teacher.kind=local", "teacher.path=./no-model"), NO_DIRECTORY.format("./no-model")),
+        (("teacher.kind=local", "teacher.path=MODEL"), NO_DIRECTORY.format("MODEL")),
+        (("teacher.kind=local", "teacher.path=a/b/c"), NO_DIRECTORY.format("a/b/c")),
+        (("teacher.kind=local", "teacher.path=tests"), "teacher.path='tests' has no config.json"),
+        (
+            ("teacher.kind=local", "teacher.path=tests", "teacher.gguf_file=x.gguf"),
+            "teacher.path='tests' has no x.gguf",
+        ),
+        (
+            ("teacher.kind=local", "teacher.path=moos-nobody/nothing"),
+            "teacher.path='moos-nobody/nothing' is no local directory, and the hub did not give",
+        ),
         (
             (
                 "teacher.kind=endpoint",
@@ -452,6 +465,23 @@ def test_a_config_that_cannot_work_is_refused_before_work(
     source = write_jsonl("pairs.jsonl", [{**pair, "number": 1} for pair in pairs(3)])
     with pytest.raises(ConfigError, match=told):
         label(source, tmp_path / "out", *overrides)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_hub_is_asked_for_the_config_of_a_teacher_before_work(
+    teacher_directory, write_jsonl, documents, tmp_path, monkeypatch
+):
+    asked = []
+
+    def download(repository, name):
+        asked.append((repository, name))
+        return str(teacher_directory / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    paths = (f"input.path={write_jsonl('docs.jsonl', documents(1))}", f"output.path={tmp_path}/out")
+    local = ("teacher.kind=local", "teacher.path=owner/name")
+    prepare_label(load_config(LabelConfig, None, (*paths, *local)))
+    assert asked == [("owner/name", "config.json")]
     assert not (tmp_path / "out").exists()
 
 
