@@ -452,9 +452,13 @@ def test_the_job_reports_a_bad_config_with_exit_code_2(capsys):
     assert "bta" in error
 
 
-def test_the_job_reports_a_missing_base_with_exit_code_2(capsys, tmp_path):
-    assert main(["configs/train.default.yaml", f"training.base={tmp_path}"]) == 2
-    assert "tokenizer.json cannot be read" in capsys.readouterr().err
+@pytest.mark.parametrize("base", ["sentence-transformers/all-MiniLM-L6-v2", "absent", "tests"])
+def test_the_job_reports_a_missing_base_with_exit_code_2(capsys, tmp_path, base):
+    places = (f"training.base={base}", f"output.path={tmp_path / 'out'}")
+    assert main(["configs/train.default.yaml", *places]) == 2
+    error = capsys.readouterr().err
+    assert f"error: training.base: '{base}' is no directory with tokenizer.json; hub ids" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_config_is_read_without_loading_torch_or_ray():
