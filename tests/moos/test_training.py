@@ -461,6 +461,23 @@ def test_the_job_reports_a_missing_base_with_exit_code_2(capsys, tmp_path, base)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("soft", "code", "told"), [({}, 2, "data.path: no labels in"), ({"soft": [1]}, 1, "1 labels")]
+)
+def test_the_job_does_not_advise_to_run_on_faulty_labels_again(
+    capsys, training_base, tmp_path, soft, code, told
+):
+    record = {"id": "x", "domain": "news", "text": "Two words.", **soft}
+    (tmp_path / "docs.jsonl").write_text(json.dumps(record))
+    places = (f"data.path={tmp_path / 'docs.jsonl'}", f"output.path={tmp_path / 'out'}")
+    settings = (*places, f"training.base={training_base}")
+    assert main(["configs/train.default.yaml", *settings]) == code
+    error = capsys.readouterr().err
+    assert told in error
+    assert "again" not in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_config_is_read_without_loading_torch_or_ray():
     script = "import sys, jobs.train; print(*sorted({'ray', 'torch'} & set(sys.modules)))"
     done = subprocess.run(
