@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from moos.errors import ConfigError, ModelError, MoosError
+from moos.errors import ConfigError, DataError, ModelError, MoosError
 from moos.redaction import RedactingFormatter, redact
 from moos.suggestions import suggest
 
@@ -165,7 +165,7 @@ def run_config_job(
         cls: The config's model.
         run: What is done with the config and the options; its summary.
         argv: The command line; None is the process's own.
-        resume_hint: What to say when the job was stopped.
+        resume_hint: What to say when the job was stopped, by anything but its data.
         defaults: `key=value` settings that options stand for; arguments override them.
     """
     options = parser.read(argv)
@@ -225,7 +225,8 @@ def run_reported(run: Callable[[], Mapping[str, Any]], *, resume_hint: str = "")
     except (MoosError, OSError) as error:
         # A full disk or a lost connection is nobody's config; what is committed stays committed.
         logging.getLogger(__name__).debug("where it failed", exc_info=error)
-        report_error(f"{error}{resume_hint}")
+        # The same data is as faulty in another run.
+        report_error(f"{error}{'' if isinstance(error, DataError) else resume_hint}")
         return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"interrupted{resume_hint}", file=sys.stderr)

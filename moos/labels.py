@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from moos.errors import DataError
+from moos.errors import ConfigError, DataError
 from moos.listing import list_sources
 from moos.storage import Storage, Watch
 from moos.tokens import check_text
@@ -111,7 +111,7 @@ def read_labelled(
         watch: As in `Storage`.
 
     Raises:
-        ConfigError: A path names no file.
+        ConfigError: A path names no file, or one that holds no labels at all.
         DataError: A file cannot be read, there is no record, or a record breaks the contract: a
             field is missing, a label lies outside [0, 1], labels and words differ in number,
             offsets lie outside the text, or an id was there before. The message names the place.
@@ -167,10 +167,12 @@ def _read_file(
         text = (gzip.decompress(data) if path.endswith(".gz") else data).decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"labels {path} cannot be read: {error}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            yield where, _parse_record(line, where), False
+    lines = [(f"{path}, line {n}", line) for n, line in enumerate(text.split("\n"), start=1)]
+    records = [(where, _load_record(line, where)) for where, line in lines if line.strip()]
+    if records and not any("soft" in record for _, record in records):
+        raise _no_labels(path, "soft")
+    for where, record in records:
+        yield where, _parse_record(record, where), False
 
 
 def labelled_table(documents: Sequence[LabelledDocument]) -> pa.Table:
@@ -188,7 +190,9 @@ def labelled_table(documents: Sequence[LabelledDocument]) -> pa.Table:
 def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocument, bool]]:
     try:
         table = pq.read_table(pa.BufferReader(data))
-        missing = [name for name in ("id", "text", "words") if name not in table.column_names]
+        if "words" not in table.column_names:
+            raise _no_labels(path, "words")
+        missing = [name for name in ("id", "text") if name not in table.column_names]
         if missing:
             raise DataError(f"labels {path} lack column {missing[0]}")
         rows = table.to_pylist()
@@ -197,6 +201,12 @@ def _read_parquet(data: bytes, path: str) -> Iterator[tuple[str, LabelledDocumen
     for number, row in enumerate(rows):
         where = f"{path}, row {number}, id {row['id']!r}"
         yield where, _parse_row(row, where), bool(row.get("failed_filters"))
+
+
+def _no_labels(path: str, column: str) -> ConfigError:
+    return ConfigError(
+        f"data.path: no labels in {path} (no {column!r}); give what moos label wrote"
+    )
 
 
 def _parse_row(row: dict[str, Any], where: str) -> LabelledDocument:
@@ -231,13 +241,17 @@ def _parse_row(row: dict[str, Any], where: str) -> LabelledDocument:
     )
 
 
-def _parse_record(line: str, where: str) -> LabelledDocument:
+def _load_record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
         raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{where}: not a JSON object")
+    return record
+
+
+def _parse_record(record: dict[str, Any], where: str) -> LabelledDocument:
     for name in ("id", "domain", "text"):
         if not isinstance(record.get(name), str):
             raise DataError(f"{where}: {name} must be a string, not {record.get(name)!r}")

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from moos.alignment import PairBounds, PairFigures, resolve_bounds
 from moos.errors import ConfigError, MoosError
+from moos.label_config import LocalTeacherConfig
 from moos.labelled_rows import read_figures
 from moos.labelling import check_teacher
 from moos.schema import EXTRA_JSON
@@ -69,6 +71,9 @@ def prepare_label(config: LabelConfig, watch: PhaseWatch | None = None) -> Prepa
     watch = watch or PhaseWatch()
     output, watched = open_output(config.output, watch)
     state = RunState(watched, sign_label(config))
+    if isinstance(config.teacher, LocalTeacherConfig):
+        with watch.call(f"look for teacher.path={config.teacher.path}"):
+            _check_model(config.teacher)
     check_teacher(config.teacher)
     check_places(config.input, output)
     state.check_owner()
@@ -77,6 +82,30 @@ def prepare_label(config: LabelConfig, watch: PhaseWatch | None = None) -> Prepa
     _check_columns(config, plan.input_schema)
     done = state.read_done(plan.splits)
     return PreparedLabelling(config=config, output=output, state=state, plan=plan, done=done)
+
+
+def _check_model(teacher: LocalTeacherConfig) -> None:
+    name = teacher.gguf_file or "config.json"
+    told = f"teacher.path={teacher.path!r}"
+    if Path(teacher.path).is_dir():
+        if not Path(teacher.path, name).is_file():
+            raise ConfigError(
+                f"{told} has no {name}; give the directory of an instruction-tuned causal language "
+                "model"
+            )
+        return
+    if teacher.path.startswith((".", "/", "~")) or teacher.path.count("/") != 1:
+        raise ConfigError(
+            f"{told} is not a directory; give a directory or a hub id such as owner/name"
+        )
+    from huggingface_hub import hf_hub_download
+
+    try:
+        hf_hub_download(teacher.path, name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{told} is no local directory, and the hub did not give its {name}: {error}"
+        ) from error
 
 
 def _check_columns(config: LabelConfig, schema: pa.Schema) -> None:

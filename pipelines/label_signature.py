@@ -47,21 +47,21 @@ def _sign_teacher(config: LabelConfig) -> dict[str, Any]:
     if isinstance(teacher, LocalTeacherConfig):
         values = teacher.model_dump(mode="json", exclude={"path"})
         prompt = version_of(to_prompt(teacher.prompt))
-        return {**values, "prompt": prompt, "model_sha256": _hash_model(teacher)}
+        return {**values, "prompt": prompt, **_identify_model(teacher)}
     return teacher.model_dump(mode="json")
 
 
-def _hash_model(teacher: LocalTeacherConfig) -> str | None:
-    """Hash of a model directory's small files and the sizes of its large ones; None for a hub id.
+def _identify_model(teacher: LocalTeacherConfig) -> dict[str, str]:
+    """The hub id, or a hash of a directory's small files and the sizes of its large ones.
 
     Weights of gigabytes are not read only to be told from others: their size, with the config and
     the tokenizer, tells them in practice.
     """
     directory = Path(teacher.path)
     if not directory.is_dir():
-        return None
+        return {"path": teacher.path}
     digest = hashlib.sha256()
     for path in sorted(item for item in directory.iterdir() if item.is_file()):
         content = path.read_bytes() if path.suffix == ".json" else b""
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode() + content)
-    return digest.hexdigest()
+    return {"model_sha256": digest.hexdigest()}

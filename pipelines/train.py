@@ -65,6 +65,7 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
     watch = PhaseWatch(config.stall_limit_s)
     with ExitStack() as held:
         with watch.guard("planning"):
+            _check_base(config.training.base)
             config = resolve_paths(config)
             check_workers(config.training, config.workers.num_workers)
             documents, data = _prepare(config, watch)
@@ -95,6 +96,14 @@ def run_train(config: TrainConfig) -> dict[str, Any]:
         }
         events.note("finished", **figures, name=run, exit_code=0)
     return {**figures, "run": run}
+
+
+def _check_base(base: str) -> None:
+    if not Path(base, "tokenizer.json").is_file():
+        raise ConfigError(
+            f"training.base: {base!r} is no directory with tokenizer.json; hub ids are not taken, "
+            "download it first"
+        )
 
 
 def resolve_paths(config: TrainConfig) -> TrainConfig:

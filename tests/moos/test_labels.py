@@ -2,6 +2,8 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -75,6 +77,18 @@ def test_bad_labels_are_refused_with_their_line(write, change, message):
     with pytest.raises(DataError, match=message) as caught:
         read_labelled(path)
     assert "line 2" in str(caught.value)
+
+
+def test_a_file_without_any_labels_is_an_error_of_the_config(write, tmp_path):
+    bare = {"id": "a", "text": "It ends."}
+    told = r"^data\.path: no labels in .*labels\.jsonl \(no 'soft'\); give what moos label wrote$"
+    with pytest.raises(ConfigError, match=told):
+        read_labelled(write(bare, bare))
+    with pytest.raises(DataError, match="line 1, id 'a': soft must be a list"):
+        read_labelled(write({**bare, "domain": "news"}, RECORD))
+    pq.write_table(pa.Table.from_pylist([bare]), tmp_path / "docs.parquet")
+    with pytest.raises(ConfigError, match=r"docs\.parquet \(no 'words'\); give what moos label"):
+        read_labelled(str(tmp_path / "docs.parquet"))
 
 
 def test_a_repeated_id_is_refused(write):

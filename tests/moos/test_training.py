@@ -452,9 +452,30 @@ def test_the_job_reports_a_bad_config_with_exit_code_2(capsys):
     assert "bta" in error
 
 
-def test_the_job_reports_a_missing_base_with_exit_code_2(capsys, tmp_path):
-    assert main(["configs/train.default.yaml", f"training.base={tmp_path}"]) == 2
-    assert "tokenizer.json cannot be read" in capsys.readouterr().err
+@pytest.mark.parametrize("base", ["sentence-transformers/all-MiniLM-L6-v2", "absent", "tests"])
+def test_the_job_reports_a_missing_base_with_exit_code_2(capsys, tmp_path, base):
+    places = (f"training.base={base}", f"output.path={tmp_path / 'out'}")
+    assert main(["configs/train.default.yaml", *places]) == 2
+    error = capsys.readouterr().err
+    assert f"error: training.base: '{base}' is no directory with tokenizer.json; hub ids" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("soft", "code", "told"), [({}, 2, "data.path: no labels in"), ({"soft": [1]}, 1, "1 labels")]
+)
+def test_the_job_does_not_advise_to_run_on_faulty_labels_again(
+    capsys, training_base, tmp_path, soft, code, told
+):
+    record = {"id": "x", "domain": "news", "text": "Two words.", **soft}
+    (tmp_path / "docs.jsonl").write_text(json.dumps(record))
+    places = (f"data.path={tmp_path / 'docs.jsonl'}", f"output.path={tmp_path / 'out'}")
+    settings = (*places, f"training.base={training_base}")
+    assert main(["configs/train.default.yaml", *settings]) == code
+    error = capsys.readouterr().err
+    assert told in error
+    assert "again" not in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_config_is_read_without_loading_torch_or_ray():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from moos.labels import read_labelled, split_documents
 from moos.storage import Storage
 from pipelines.label import prepare_label, run_label
 from pipelines.label_config import LabelConfig
+from pipelines.label_signature import sign_label
 from pipelines.outputs import read_manifest
 from pipelines.progress import ProgressReport
 from pipelines.run_state import dump_json
@@ -440,6 +442,8 @@ def test_a_teacher_tells_how_far_it_is_within_a_split(
 
 # What is refused
 
+NO_DIRECTORY = "teacher.path='{}' is not a directory; give a directory or a hub id such as owner/n"
+
 
 @pytest.mark.parametrize(
     ("overrides", "told"),
@@ -473,7 +477,18 @@ def test_a_teacher_tells_how_far_it_is_within_a_split(
             "input.domain_column='absent' is none of .*: .*text",
         ),
         ((*PAIRS, "teacher.compressed_column=number"), "is int64; it must hold strings"),
-        (("teacher.kind=local", "teacher.path=./no-model"), "teacher.path='./no-model' names no"),
+        (("teacher.kind=local", "teacher.path=./no-model"), NO_DIRECTORY.format("./no-model")),
+        (("teacher.kind=local", "teacher.path=MODEL"), NO_DIRECTORY.format("MODEL")),
+        (("teacher.kind=local", "teacher.path=a/b/c"), NO_DIRECTORY.format("a/b/c")),
+        (("teacher.kind=local", "teacher.path=tests"), "teacher.path='tests' has no config.json"),
+        (
+            ("teacher.kind=local", "teacher.path=tests", "teacher.gguf_file=x.gguf"),
+            "teacher.path='tests' has no x.gguf",
+        ),
+        (
+            ("teacher.kind=local", "teacher.path=moos-nobody/nothing"),
+            "teacher.path='moos-nobody/nothing' is no local directory, and the hub did not give",
+        ),
         (
             (
                 "teacher.kind=endpoint",
@@ -494,12 +509,41 @@ def test_a_config_that_cannot_work_is_refused_before_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_hub_is_asked_for_the_config_of_a_teacher_before_work(
+    teacher_directory, write_jsonl, documents, tmp_path, monkeypatch
+):
+    asked = []
+
+    def download(repository, name):
+        asked.append((repository, name))
+        return str(teacher_directory / name)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    paths = (f"input.path={write_jsonl('docs.jsonl', documents(1))}", f"output.path={tmp_path}/out")
+    local = ("teacher.kind=local", "teacher.path=owner/name")
+    prepare_label(load_config(LabelConfig, None, (*paths, *local)))
+    assert asked == [("owner/name", "config.json")]
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_recipe_on_the_same_output_is_refused(write_jsonl, pairs, tmp_path):
     source = write_jsonl("pairs.jsonl", pairs(3))
     label(source, tmp_path / "out", *PAIRS)
     with pytest.raises(ConfigError, match=r"teacher.aligner: was 'lcs', now 'greedy'"):
         label(source, tmp_path / "out", *PAIRS, "teacher.aligner=greedy")
     assert label(source, tmp_path / "out", *PAIRS)["documents_labelled"] == 0
+
+
+def test_another_local_teacher_is_another_run(teacher_directory, tmp_path):
+    def sign(path):
+        settings = ("input.path=a", "output.path=b", "teacher.kind=local", f"teacher.path={path}")
+        return sign_label(load_config(LabelConfig, None, settings))
+
+    assert sign("org-a/model-one") == sign("org-a/model-one")
+    assert sign("org-a/model-one") != sign("org-b/other-model")
+    # A directory is known by what it holds, wherever it lies.
+    shutil.copytree(teacher_directory, tmp_path / "copy")
+    assert sign(teacher_directory) == sign(tmp_path / "copy") != sign("org-a/model-one")
 
 
 def test_columns_named_like_those_of_a_compressed_corpus_are_welcome(write_parquet, tmp_path):
