@@ -65,11 +65,11 @@ def run(options: argparse.Namespace, storage_options: Mapping[str, Any]) -> Mapp
     )
     shown = build_views(request)
     if options.html is not None:
-        from pipelines.show_page import build_show_page
+        from pipelines.show_page import write_show_page
 
         if not shown:
             raise ConfigError(f"{options.source} holds no document to make a page of")
-        options.html.write_text(build_show_page(shown), encoding="utf-8")
+        write_show_page(options.html, shown)
     else:
         print_shown(shown, options)
     return {}
@@ -110,7 +110,14 @@ def build_parser() -> CommandParser:
         help="output.path of a run; a .jsonl or .parquet file (.gz, .zst) or a directory of them; "
         "a text file; - for stdin",
     )
-    add("overrides", nargs="*", metavar="key.path=value", help="settings as of moos compress")
+    # A default, so that argparse does not call them required where the source is missing.
+    add(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key.path=value",
+        help="settings as of moos compress",
+    )
     add("--id", help="id of the document: input.id_column, or the column id")
     add("--position", type=int, metavar="N", help="place of the document, counted from 0")
     add("--first", type=int, metavar="N", help="how many documents from the beginning (3)")

@@ -117,7 +117,9 @@ class Compressor:
             ConfigError: A key is unknown, a value is out of range, or two budgets are set.
             DataError: A text is not valid Unicode (for many texts, the position is named), or a
                 protected pattern takes too long.
+            TypeError: A text is no string.
         """
+        _check_strings(texts)
         selector = self.selector(**selection)
         if isinstance(texts, str):
             return raise_error(self.compress_each([texts], selector)[0])
@@ -213,6 +215,21 @@ def check_threshold(config: SelectionConfig, scoring: Scoring) -> None:
                 f"alpha={scoring.alpha} mixes in an outlier score normalised per window; set "
                 "scoring.outlier.statistics=checkpoint or scoring.alpha=1"
             )
+
+
+def _check_strings(texts: Any) -> None:
+    """Refuse what is neither a string nor a sequence of strings."""
+    if isinstance(texts, str):
+        return
+    if not hasattr(texts, "__getitem__"):  # as None, a set and a generator
+        raise TypeError(f"texts is {_name_type(texts)}; give a string or a list of strings")
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{position}] is {_name_type(text)}; give strings")
+
+
+def _name_type(value: object) -> str:
+    return "None" if value is None else type(value).__name__
 
 
 def _pass_errors(

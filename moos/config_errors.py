@@ -20,6 +20,9 @@ _EXPECTED = {
 }
 """Kinds of problems for which pydantic lists what is allowed, and under which name."""
 
+_NO_SECTION = ("model_type", "model_attributes_type")
+"""Kinds of problems of a value that stands where keys should."""
+
 SHOWN_CHARS = 200
 """Of a value, in messages."""
 
@@ -50,6 +53,13 @@ def _describe(problem: Any, cls: type[BaseModel] | None) -> tuple[str, tuple[str
         hint = _suggest_key(cls, [str(part) for part in problem["loc"]])
     elif kind in _EXPECTED:
         hint = _suggest_value(problem)
+    elif kind == "tuple_type":
+        message = f"{_SHOULD_BE}a list"
+        hint = _suggest_override("; write ", location, value, "[{}]") if cls else ""
+    elif kind in _NO_SECTION:
+        if model and "path" in model.model_fields:
+            hint = _suggest_override("; did you mean ", [*location, "path"], value, "{}?")
+        message = f"{_SHOULD_BE}a section{'' if hint else _name_keys(cls, location, model)}"
     if kind == "missing":
         location = [*location, *_required(model)]
         message = "this key is required"
@@ -92,6 +102,22 @@ def _suggest_value(problem: Any) -> str:
     """The allowed word that was probably meant."""
     seen = problem["ctx"].get("tag", problem["input"])
     return suggest(str(seen), re.findall(r"'([^']*)'", problem["ctx"][_EXPECTED[problem["type"]]]))
+
+
+def _suggest_override(words: str, location: Sequence[str], value: Any, form: str) -> str:
+    """The override that was probably meant by a plain word; nothing for any other value."""
+    if not isinstance(value, str) or not re.fullmatch(r"[\w./:*-]{1,100}", value):
+        return ""
+    return f"{words}{show_key(location)}={form.format(redact(value))}"
+
+
+def _name_keys(
+    cls: type[BaseModel] | None, location: list[str], model: type[BaseModel] | None
+) -> str:
+    """The keys of a section, in words behind it."""
+    if tags := _tags(cls, location):
+        return f" with the key {_tag_key(cls, location)}, one of {', '.join(tags)}"
+    return f" with the keys {', '.join(model.model_fields)}" if model else ""
 
 
 def _follow(

@@ -45,7 +45,7 @@ def parse_record(line: str) -> dict[str, JsonValue]:
     """
     at = _skip(line, 0)
     if line[at : at + 1] != "{":
-        raise ValueError("the line is not a JSON object")
+        raise ValueError(_describe_other(line, at))
     fields: dict[str, JsonValue] = {}
     at = _skip(line, at + 1)
     while line[at : at + 1] != "}":
@@ -70,6 +70,22 @@ def parse_record(line: str) -> dict[str, JsonValue]:
     if line.count("[") + line.count("{") > MAX_NESTING:
         _check_nesting([field.value for field in fields.values()])
     return fields
+
+
+def _describe_other(line: str, at: int) -> str:
+    """What a line is that begins no object at its first character, `at`."""
+    if line[at : at + 1] == "[":
+        return "it begins like an array (a JSON array? give one object a line: jq -c '.[]' FILE)"
+    try:
+        value, end = _DECODER.raw_decode(line, at)
+    except json.JSONDecodeError:
+        return "it is no JSON"
+    if _skip(line, end) != len(line):
+        return "it is no JSON"
+    if isinstance(value, str):
+        return "it is a string"
+    is_word = value is None or isinstance(value, bool)
+    return f"it is {json.dumps(value) if is_word else 'a number'}"
 
 
 def _check_nesting(values: list[Any]) -> None:

@@ -1,5 +1,7 @@
 """Prints configs/README.md: every key of every config, from the models themselves."""
 
+import itertools
+import re
 import sys
 import typing
 from collections.abc import Iterator
@@ -71,9 +73,16 @@ def build_reference() -> str:
     configs = sorted(path.name for path in Path("configs").glob("*.yaml"))
     lines.append("## Files\n")
     for name in configs:
-        first = Path("configs", name).read_text(encoding="utf-8").splitlines()[0]
-        lines.append(f"- `{name}`: {first.removeprefix('# ')}")
+        text = Path("configs", name).read_text(encoding="utf-8")
+        lines.append(f"- `{name}`: {first_paragraph(text)}")
     return "\n".join(lines) + "\n"
+
+
+def first_paragraph(text: str) -> str:
+    """What the comment that begins a YAML file says, up to an empty or an indented line of it."""
+    lines = itertools.takewhile(lambda line: re.match(r"# \S", line), text.splitlines())
+    told = " ".join(line.removeprefix("# ").strip() for line in lines)
+    return f"{told[:-1]}." if told.endswith(":") else told
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from moos.errors import ConfigError
 from moos.json_columns import infer_schema, iterate_sample
-from moos.listing import SourceFile, check_readable, list_sources
+from moos.listing import SourceFile, check_readable
 from moos.parquet_files import open_parquet
 from moos.partitions import mark_partition_columns
 from moos.ranged_file import open_source
@@ -25,6 +25,7 @@ from moos.splits import WHOLE_FILE, InputSplit, file_kind, split_file
 from moos.storage import Storage, is_below
 from moos.text_columns import is_text_type
 from pipelines.config import InputConfig, JobConfig
+from pipelines.input_files import list_input
 from pipelines.partition_plan import check_doubled, settle_partition_columns
 from pipelines.phase_watch import PhaseWatch
 
@@ -70,8 +71,8 @@ def plan_run(
         watch: Told what goes on.
 
     Raises:
-        ConfigError: The input is missing, empty, mixed, may not be read, lies under the output,
-            lacks the text column, or has a column named like ours.
+        ConfigError: The input is missing, empty, mixed, may not be read, is a run's output, lies
+            under this one's, lacks the text column, or has a column named like ours.
     """
     settings, watch = config.input, watch or PhaseWatch()
     output = Storage(config.output.path, config.output.storage_options)
@@ -79,7 +80,7 @@ def plan_run(
     place = Storage(
         settings.paths[0], settings.storage_options, retries=settings.retries, watch=watch.call
     )
-    sources = _list_readable(settings, output, watch)
+    sources = list_input(settings, output, watch)
     check_readable(place, sources, "input.path")
     kinds = {file_kind(source.relative): source for source in sources}
     if len({kind[0] for kind in kinds if kind}) > 1:
@@ -125,28 +126,6 @@ def check_places(settings: InputConfig, output: Storage) -> None:
                 f"input.path={path!r} lies under output.path={output.url!r}; "
                 "give the output a directory of its own"
             )
-
-
-def _list_readable(settings: InputConfig, output: Storage, watch: PhaseWatch) -> list[SourceFile]:
-    sources = list_sources(
-        settings.paths,
-        settings.storage_options,
-        excluded=output.root,
-        retries=settings.retries,
-        watch=watch.call,
-    )
-    readable = [source for source in sources if file_kind(source.relative) is not None]
-    ignored = [source.relative for source in sources if file_kind(source.relative) is None]
-    if ignored:
-        logger.warning(
-            "%d files are not read, by their extension: %s", len(ignored), ", ".join(ignored[:5])
-        )
-    if not readable:
-        raise ConfigError(
-            f"input.path={settings.path!r} holds no .parquet, .jsonl, .ndjson or .json file "
-            f"(also .gz, .zst); {len(ignored)} other files are there"
-        )
-    return readable
 
 
 def _measure_compressed(

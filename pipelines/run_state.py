@@ -55,6 +55,11 @@ def signature_id(signature: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(signature, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def is_output(storage: Storage) -> bool:
+    """Whether a run keeps its state there."""
+    return storage.exists(SIGNATURE)
+
+
 class RunState:
     """The state of one run in its output; nothing here is written but by its methods."""
 

@@ -29,13 +29,8 @@ from moos.words import Words, count_tokens, cut_words, map_tokens
 from pipelines.outputs import BATCH_ROWS, id_of, iterate_rows, read_manifest
 from pipelines.quarantine import read_quarantine
 from pipelines.run_selector import read_selector, read_tokenizer
-from pipelines.run_state import SIGNATURE, TOKENIZER
+from pipelines.run_state import TOKENIZER
 from pipelines.show_choice import MAX_IDS, Choice, Found, no_such_id, no_such_position, title_of
-
-
-def is_output(storage: Storage) -> bool:
-    """Whether a run keeps its state there."""
-    return storage.exists(SIGNATURE)
 
 
 @dataclass(frozen=True)

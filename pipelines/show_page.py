@@ -1,13 +1,17 @@
 """The page of `moos show`: documents to click in, with a slider over the rate."""
 
+import logging
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from moos.show.document_view import DocumentView
 from moos.show.page_data import page_data
 from pipelines.html_page import build_page, json_block
 from pipelines.report_parts import STYLE
+
+logger = logging.getLogger(__name__)
 
 WORD_VIEW = ("selection.js", "pane.js", "show.js")
 """The scripts of the word view, in the order in which they need each other."""
@@ -50,3 +54,9 @@ def build_show_page(shown: Sequence[tuple[DocumentView, DocumentView | None]]) -
     scripts = [read_asset(name) for name in (*WORD_VIEW, "start.js")]
     style = f"{STYLE}{_WIDE}{read_asset('show.css')}"
     return build_page("moos show", body, style=style, scripts=scripts)
+
+
+def write_show_page(path: Path, shown: Sequence[tuple[DocumentView, DocumentView | None]]) -> None:
+    """Write the page of these documents to a file, and say so."""
+    path.write_text(build_show_page(shown), encoding="utf-8")
+    logger.info("the page is in %s; open it in a browser", path)

@@ -12,10 +12,11 @@ from moos.selector import Selector
 from moos.show.document_view import DocumentView, reselect, view_document
 from moos.storage import Storage
 from pipelines.config import CompressConfig
+from pipelines.run_state import is_output
 from pipelines.show_choice import Choice, Found
 from pipelines.show_config import compared_override, config_of_input, config_of_run
 from pipelines.show_input import STDIN, find_inputs
-from pipelines.show_output import ShownOutput, is_output
+from pipelines.show_output import ShownOutput
 
 logger = logging.getLogger(__name__)
 

@@ -101,6 +101,8 @@ def judge(config: JobConfig, output: Storage, manifest: Mapping[str, Any]) -> in
     totals = manifest["totals"]
     documents, quarantined = totals["documents"], totals["quarantined"]
     records = documents + quarantined
+    if records == 0:
+        logger.warning("input.path=%r holds no record; the output is empty", config.input.path)
     if quarantined == 0:
         return EXIT_COMPLETE
     share = quarantined / records

@@ -12,7 +12,7 @@ from moos.config import load_config
 from moos.schema import annotation_schema
 from pipelines.bench_config import BenchConfig
 from pipelines.config import CompressConfig
-from pipelines.config_reference import build_reference
+from pipelines.config_reference import build_reference, first_paragraph
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.label_config import LabelConfig
 from pipelines.train_config import TrainConfig
@@ -41,6 +41,18 @@ def test_the_config_reference_is_what_the_models_say(monkeypatch):
     monkeypatch.chdir(ROOT)
     written = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
     assert written == build_reference(), "run `make config-reference`"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# One. Two\n# goes on.\n#   moos compress\ninput:\n", "One. Two goes on."),
+        ("# One; the command:\n#\n# Two.\n", "One; the command."),
+        ("# One.\ninput:  # Two.\n", "One."),
+    ],
+)
+def test_a_config_file_is_described_in_whole_sentences(text, told):
+    assert first_paragraph(text) == told
 
 
 def test_every_key_of_the_config_is_described():

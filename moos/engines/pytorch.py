@@ -70,7 +70,8 @@ class TorchEngine:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError(
                 f"device={device}, but torch {torch.__version__} sees no CUDA device here; install "
-                "a CUDA build of torch, or set pool.gpus_per_replica=0 to work on CPUs"
+                "a CUDA build of torch, or work on CPUs: pool.gpus_per_replica=0, or in Python "
+                'device="cpu"'
             )
         if threads is not None:
             torch.set_num_threads(threads)

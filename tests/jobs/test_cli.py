@@ -263,7 +263,7 @@ def test_an_empty_section_of_a_config_file_is_named(moos, arguments, tmp_path):
     path.write_text("scoring:\n")
     result = moos("compress", path, *arguments, "--print-config")
     assert result.code == 2
-    assert "scoring: Input should be a valid dictionary" in result.err
+    assert "scoring: Input should be a section with the keys alpha, outlier," in result.err
 
 
 def test_an_unknown_command_is_named_with_the_known_ones(moos):

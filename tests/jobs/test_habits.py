@@ -112,10 +112,28 @@ def test_ray_colours_its_lines_on_terminals_only(is_terminal, no_color, told, mo
         (
             "compress pool.replicas=atuo",
             "pool.replicas: Input should be 'auto'; or a valid integer, unable to parse string as "
-            "an integer; or a valid dictionary or instance of ReplicaRange (got 'atuo'); "
-            "did you mean 'auto'?",
+            "an integer; or a section with the keys min, max (got 'atuo'); did you mean 'auto'?",
         ),
         ("compress pool.replicas.maxx=3", "pool.replicas.maxx: Extra inputs are not permitted"),
+        (
+            "compress selection.protect_words=Müller",
+            "Input should be a list (got 'Müller'); write selection.protect_words=[Müller]\n",
+        ),
+        ("compress selection.protect_words='a,b'", "Input should be a list (got 'a,b')\n"),
+        (
+            "compress input=docs.jsonl",
+            "input: Input should be a section (got 'docs.jsonl'); did you mean "
+            "input.path=docs.jsonl?\n",
+        ),
+        (
+            "compress output.chunks=256",
+            "output.chunks: Input should be a section with the keys tokens, overlap (got 256)\n",
+        ),
+        (
+            "label teacher=local",
+            "teacher: Input should be a section with the key kind, one of pairs, endpoint, local "
+            "(got 'local')\n",
+        ),
         ("label teacher.kind=lokal", "did you mean 'local'?"),
         ("evaluate tasks=[{name:a}] retention.pth=a", "did you mean 'path'?"),
         ("compress selection.rate", "'selection.rate' is a key without a value; write selection"),

@@ -115,6 +115,12 @@ def test_what_cannot_be_shown_of_a_run_is_exit_code_2(moos, output, arguments, t
     assert told in result.err
 
 
+def test_only_the_source_is_required(moos):
+    result = moos("show")
+    assert result.code == 2
+    assert "the following arguments are required: SOURCE\n" in result.err
+
+
 def test_an_id_needs_a_column_of_ids(moos, make_output, source):
     source.write_text('{"text": "a word"}\n')
     output = make_output()
@@ -185,7 +191,10 @@ def test_a_page_tells_where_its_scores_come_from(moos, make_output, tmp_path, an
 def test_a_page_compares_two_rates(moos, output, tmp_path):
     page = tmp_path / "page.html"
     arguments = ["--rate", "0.2", "--compare", "0.8", "--id", "second", "--html", page]
-    assert moos("show", output, *arguments).code == 0
+    result = moos("show", output, *arguments)
+    assert (result.code, result.out) == (0, "")
+    assert f"INFO the page is in {page}; open it in a browser\n" in result.err
+    assert moos("show", output, *arguments, "--quiet").err == ""
     ((low, high),), _ = page_data(page)
     assert [low["budget"], high["budget"]] == ["rate 0.2", "rate 0.8"]
     assert low["kept"].count("1") < high["kept"].count("1")

@@ -142,6 +142,23 @@ def test_a_selection_that_is_not_valid_is_refused(tiny_compressor, selection, me
         tiny_compressor.compress(TEXT, **selection)
 
 
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (None, "texts is None; give a string or a list of strings"),
+        (5, "texts is int; give"),
+        (iter(["a"]), "texts is list_iterator; give"),
+        (["a", None], r"texts\[1\] is None; give strings"),
+        ([b"a"], r"texts\[0\] is bytes; give strings"),
+        (b"a", r"texts\[0\] is int; give strings"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_text_is_refused(tiny_compressor, texts, told):
+    with pytest.raises(TypeError, match=told):
+        tiny_compressor.compress(texts)
+
+
 def test_alpha_1_is_the_plain_classifier(tiny_checkpoint):
     from transformers import AutoModelForTokenClassification
 

@@ -141,6 +141,20 @@ def test_an_output_beside_the_input_with_a_longer_name_is_fine(config, write_jso
     assert plan_run(config(path.parent, tmp_path / "doc")).num_files == 1
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_an_output_of_a_run_is_refused_and_its_data_is_not(
+    compress, config, write_jsonl, tmp_path, slash
+):
+    source, made = write_jsonl("a.jsonl", [{"text": "a b"}]), tmp_path / "made"
+    compress(source, made, "output.format=jsonl")
+    with pytest.raises(ConfigError) as caught:
+        plan_run(config(f"{made}{slash}", tmp_path / "out"))
+    assert str(caught.value) == (
+        f"input.path='{made}{slash}' is the output of a run; its rows are in {made}/data/"
+    )
+    assert plan_run(config(made / "data", tmp_path / "out"), reserved=()).num_files == 1
+
+
 def test_jsonl_without_the_text_column_is_refused(plan, write_jsonl):
     with pytest.raises(ConfigError, match=r"no sampled record has the key 'text', only id, body"):
         plan(write_jsonl("a.jsonl", [{"id": 1, "body": "a"}] * 3))

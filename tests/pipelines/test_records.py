@@ -54,14 +54,21 @@ def only_bad(groups):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"not json", "not a JSON object"),
+        (b"not json", "line is not a JSON object: it is no JSON"),
+        (b'"a", he said', "line is not a JSON object: it is no JSON"),
         (b'{"text": "a"', "not a JSON object"),
         (b'{"text": "a"} {"text": "b"}', "more than one value"),
         (b'{"text": "a",}', "a key was expected"),
         (b"{'text': 'a'}", "a key was expected"),
-        (b'["text"]', "not a JSON object"),
-        (b'"text"', "not a JSON object"),
-        (b"null", "not a JSON object"),
+        (
+            b'["text"]',
+            "line is not a JSON object: it begins like an array (a JSON array? give one object a "
+            "line: jq -c '.[]' FILE)",
+        ),
+        (b'"text"', "line is not a JSON object: it is a string"),
+        (b"-7.5", "line is not a JSON object: it is a number"),
+        (b"true", "line is not a JSON object: it is true"),
+        (b"null", "line is not a JSON object: it is null"),
         (b'{"text": null}', "'text' is null"),
         (b'{"body": "a"}', "no key 'text'"),
         (b"{}", "no key 'text'"),

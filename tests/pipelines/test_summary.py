@@ -89,7 +89,22 @@ def test_a_share_is_warned_of_above_its_limit(warnings_of, overrides, warned):
 
 
 def test_a_run_without_a_letter_or_a_token_has_no_share(warnings_of):
-    assert warnings_of(SplitCounts(), "warn.unknown_share=0", "warn.non_latin_share=0") == []
+    counts = SplitCounts(documents=1)
+    assert warnings_of(counts, "warn.unknown_share=0", "warn.non_latin_share=0") == []
+
+
+def test_a_run_over_no_record_says_so(warnings_of):
+    assert warnings_of(SplitCounts()) == ["input.path='in' holds no record; the output is empty"]
+
+
+def test_a_run_over_no_record_missed_no_rate(compress, tmp_path, caplog):
+    (tmp_path / "zero.jsonl").write_bytes(b"")
+    overrides = ("selection.corpus_rate=0.5", "scoring.alpha=1")
+    compress(tmp_path / "zero.jsonl", tmp_path / "out", *overrides)
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == [
+        f"input.path={str(tmp_path / 'zero.jsonl')!r} holds no record; the output is empty"
+    ]
 
 
 def test_digits_and_spaces_do_not_hide_the_script_of_a_text(
