@@ -106,10 +106,11 @@ _PASSING_CLASSES = frozenset(
         "azure.core.exceptions.ServiceResponseError",
     }
 )
+_CLIENTS = frozenset({"botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "adlfs"})
 
 
 class StorageError(OSError):
-    """A store failed every try. Takes one message, so that it survives pickling."""
+    """A store failed every try, or its client refuses; of one message, for pickling."""
 
 
 class ShortBodyError(OSError):
@@ -143,6 +144,11 @@ def is_transient(error: BaseException) -> bool:
     return not classes.isdisjoint(_PASSING_CLASSES)
 
 
+def _is_of_a_client(error: Exception) -> bool:
+    """True for an error that a store's client library made, of a class that only it knows."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS and not isinstance(error, OSError)
+
+
 def status_of(error: BaseException) -> int | None:
     """The HTTP status of the answer that an error stands for, or None."""
     answer = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -164,7 +170,8 @@ def retry(call: Callable[[], T], *, what: str, retries: int) -> T:
         retries: Tries after the first.
 
     Raises:
-        StorageError: Every try failed. Other failures are raised as they are, at once.
+        StorageError: Every try failed, or the store's client refuses, for want of credentials say.
+            Other failures are raised as they are, at once.
     """
     what = redact(what)
     num_tries = 0
@@ -173,9 +180,14 @@ def retry(call: Callable[[], T], *, what: str, retries: int) -> T:
         try:
             return call()
         except Exception as error:
-            if not is_transient(error):
-                raise
             seen = _describe(error)
+            if not is_transient(error):
+                if not _is_of_a_client(error):
+                    raise
+                raise StorageError(
+                    f"{what} failed with {seen}; see to the credentials, the endpoint and the "
+                    "network of the store (input.storage_options / output.storage_options)"
+                ) from error
             if num_tries > retries:
                 times = "once" if num_tries == 1 else f"{num_tries} times"
                 raise StorageError(

@@ -151,6 +151,23 @@ def test_a_failure_that_stays(error):
     assert not is_transient(error)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        botocore.exceptions.NoCredentialsError(),
+        botocore.exceptions.ParamValidationError(report="m"),
+    ],
+    ids=repr,
+)
+def test_a_clients_own_error_is_told_as_the_stores(error):
+    def fail():
+        raise error
+
+    match = rf"(?s)^read b/k failed .*{type(error).__name__}: .* see to "
+    with pytest.raises(StorageError, match=match):
+        retry(fail, what="read b/k", retries=0)
+
+
 @pytest.mark.parametrize("name", sorted(module._PASSING_CLASSES))
 def test_the_classes_known_by_name_are_there(name):
     where, _, kind = name.rpartition(".")
