@@ -28,6 +28,7 @@ def commands_of_readme():
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_raw_text_becomes_a_corpus_compressed_by_ones_own(
     tmp_path, teacher_directory, training_base, labelled_jsonl
 ):

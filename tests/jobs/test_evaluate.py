@@ -19,6 +19,7 @@ def at_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.mark.timeout(900)
 def test_the_smoke_config_runs_and_runs_again(moos, tmp_path):
     output = tmp_path / "out"
     arguments = (SMOKE, f"output.path={output}", "device=cpu")

@@ -164,7 +164,7 @@ def test_planning_against_a_store_that_never_answers_ends_with_exit_code_1(
 
 
 def test_a_listing_that_never_ends_stops_a_labelling_run(tmp_path, write_jsonl, monkeypatch):
-    monkeypatch.setattr("pipelines.plan.list_sources", lambda *args, **keys: wait_for_ever())
+    monkeypatch.setattr("pipelines.input_files.list_sources", lambda *args, **keys: wait_for_ever())
     source = write_jsonl("pairs.jsonl", [{"text": "Some words.", "compressed": "words."}])
     overrides = (f"input.path={source}", "teacher.kind=pairs", "teacher.name=a hand")
     limits = ("document_limits.timeout_s=0.3", "stall_timeout_s=0.4", "executor=local")

@@ -29,6 +29,9 @@ from pipelines.train import check_output, name_run
 from pipelines.train_config import TrainConfig
 from tests.faults.job import Patience
 
+# Ray Train starts several times, a minute each where the machine is busy.
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 100
 STALL = "stall_timeout_s=40"
