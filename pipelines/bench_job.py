@@ -17,9 +17,10 @@ from pydantic import ValidationError
 
 from moos.benchmark.contestants import StageTimes, Turn
 from moos.benchmark.memory import TreePeak, peak_memory
-from moos.benchmark.stage_clock import LIBRARY_STAGES, Place, StageClock
+from moos.benchmark.processes import tree_cpu
 from moos.config_errors import describe_errors
 from moos.errors import ConfigError, MoosError
+from pipelines.bench_stages import timed_replicas, timed_worker
 from pipelines.config import CompressConfig
 
 SPLITS_PER_REPLICA = 4
@@ -30,16 +31,6 @@ CORES_PER_REPLICA = 4
 """What the job gives a replica, where there are so many."""
 
 WATCH_EVERY_S = 0.01
-
-JOB_STAGES: tuple[Place, ...] = (
-    *LIBRARY_STAGES,
-    ("moos.pieces", "RunReader.read", "read"),
-    ("moos.record_parser", "RecordParser.parse", "parse"),
-    ("pipelines.stages", "compress_scored", "render"),
-    ("pipelines.sinks", "RowSink.add", "write"),
-    ("pipelines.sinks", "RowSink.commit", "write"),
-    ("pipelines.run_state", "RunState.write_done", "write"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +81,11 @@ class JobContestant:
 
     def run(self) -> Turn:
         """Run the job once, on an output of its own."""
+        turn, _ = self._run()
+        return turn
+
+    def _run(self) -> tuple[Turn, dict[int, float]]:
+        """Run the job; also the CPU seconds of each process from its first split on."""
         from pipelines.compress import run_compress
 
         shutil.rmtree(self._output, ignore_errors=True)
@@ -101,10 +97,14 @@ class JobContestant:
             with _FirstSplit(self._output) as first:
                 summary = run_compress(config)
             took = time.perf_counter() - run_began
+            cpu_s = {
+                process: seconds - first.cpu_s.get(process, 0.0)
+                for process, seconds in tree_cpu(os.getpid()).items()
+            }
         starts["replica"] = first.begun - run_began
         if summary["exit_code"] == 1:
             raise MoosError(f"the run ended incomplete: {summary}")
-        return Turn(
+        turn = Turn(
             seconds=took - starts["replica"],
             tokens=summary["encoder_tokens"],
             kept_tokens=summary["kept_tokens"],
@@ -113,14 +113,14 @@ class JobContestant:
             bytes_written=_sum_sizes(self._output),
             data_bytes=_sum_sizes(self._output / "data"),
         )
+        return turn, cpu_s
 
     def time_stages(self) -> StageTimes | None:
-        """The stages of the job in one process; replicas on Ray are out of reach."""
-        if self._spec.executor == "ray":
-            return None
-        with StageClock(JOB_STAGES) as clock:
-            turn = self.run()
-        return StageTimes(turn.seconds, clock.seconds)
+        """The stages of the job's workers, in this process or in replicas."""
+        timed = timed_worker if self._spec.executor == "local" else timed_replicas
+        with timed(self._output.parent) as workers:
+            turn, cpu_s = self._run()
+        return workers.describe(turn.seconds, cpu_s)
 
     def peak_memory(self) -> int:
         """Most bytes held; on Ray by all its processes together."""
@@ -190,10 +190,14 @@ class _FirstSplit:
     """Watches an output for its first attempt record, which a replica writes once it is loaded.
 
     The record is gone when the run is, so that it has to be seen meanwhile.
+
+    Attributes:
+        cpu_s: CPU seconds of this process and all below it by then.
     """
 
     def __init__(self, output: Path) -> None:
         self._attempts = output / "_run" / "attempts"
+        self.cpu_s: dict[int, float] = {}
         self._seen: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="moos-first-split", daemon=True)
@@ -213,6 +217,7 @@ class _FirstSplit:
         while self._seen is None and not self._stop.wait(WATCH_EVERY_S):
             if next(self._attempts.rglob("*.json"), None) is not None:
                 self._seen = time.perf_counter()
+                self.cpu_s = tree_cpu(os.getpid())
 
     def __enter__(self) -> "_FirstSplit":
         self._thread.start()

@@ -1,6 +1,6 @@
 """The figures of `moos bench compress` as tables for people, and as the one line of its summary."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -72,6 +72,8 @@ def print_bench(result: Mapping[str, Any], console: Console) -> None:
                     console.print(f"{name} failed: {contestant['error']}", style="red")
             if corpus["stages"]:
                 console.print(_stage_table(corpus))
+                for line in _describe_cpu(corpus["stages"], result["threads"]):
+                    console.print(line)
             console.print(_describe_ceilings(corpus["ceilings"]))
 
 
@@ -125,24 +127,46 @@ def _show(values: Mapping[str, float] | None, form: str) -> str:
 def _stage_table(corpus: Mapping[str, Any]) -> Table:
     table = Table(
         title="time by stage, in a turn of its own",
-        caption="seconds summed over threads; stages of the job overlap",
+        caption="seconds summed over threads, which overlap in a job; 'in turn': what a job's "
+        "workers themselves did, and waited for, one after the other",
     )
     table.add_column("stage")
-    stages = corpus["stages"]
-    for name in stages:
+    columns = list(_stage_columns(corpus["stages"]))
+    for name, _ in columns:
         table.add_column(name, justify="right")
-    names = dict.fromkeys(stage for times in stages.values() for stage in times["seconds"])
-    for stage in names:
+    for stage in dict.fromkeys(stage for _, seconds in columns for stage in seconds):
         cells = (
-            f"{times['seconds'][stage]:.2f} s {times['share'][stage]:>4.0%}"
-            if stage in times["seconds"]
+            f"{seconds[stage]:.2f} s {seconds[stage] / (sum(seconds.values()) or 1):>4.0%}"
+            if stage in seconds
             else ""
-            for times in stages.values()
+            for _, seconds in columns
         )
         table.add_row(stage, *cells)
-    besides = (times["share_besides_score"] for times in stages.values())
-    table.add_row("all but score", *("" if b is None else f"{b:.1%}" for b in besides))
+    besides = (
+        (seconds["score"], sum(seconds.values())) if "score" in seconds else None
+        for _, seconds in columns
+    )
+    cells = ("" if found is None else f"{1 - found[0] / found[1]:.1%}" for found in besides)
+    table.add_row("all but score", *cells)
     return table
+
+
+def _stage_columns(
+    stages: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, Mapping[str, float]]]:
+    for name, times in stages.items():
+        yield name, times["seconds"]
+        if times["in_turn_s"] is not None:
+            yield f"{name}, in turn", times["in_turn_s"]
+
+
+def _describe_cpu(stages: Mapping[str, Mapping[str, Any]], threads: int) -> Iterator[str]:
+    """CPU seconds of the jobs' processes, beside what the cores could have given."""
+    for name, times in stages.items():
+        if times["cpu_s"] is not None:
+            parts = ", ".join(f"{who} {value:.1f} s" for who, value in times["cpu_s"].items())
+            had = times["wall_s"] * threads
+            yield f"CPU time of {name}: {parts}; {threads} cores had {had:.1f} s"
 
 
 def _describe_ceilings(ceilings: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def run_rounds(
                 at = f"{number + 1} of {num_rounds}"
                 logger.info("%s, round %s: %s %s tokens/s", corpus, at, name, rate)
         run.rounds.append(turns)
-    for name in ("library", "local"):
+    for name in ("library", "local", "ray"):
         if name in processes and name not in run.errors:
             with _noting(run, name, corpus):
                 times = processes[name].ask("time_stages")

@@ -51,10 +51,16 @@ class StageTimes:
     Attributes:
         wall_s: The turn's seconds.
         seconds: Of each stage, summed over threads; each without those within it.
+        in_turn: Of a job, what its workers' own threads did or waited for, one after the other:
+            together the turn's seconds, times the number of workers.
+        cpu_s: CPU seconds of a job, by who took them; far below the cores' seconds together, they
+            waited.
     """
 
     wall_s: float
     seconds: dict[str, float]
+    in_turn: dict[str, float] | None = None
+    cpu_s: dict[str, float] | None = None
 
 
 class Contestant(Protocol):

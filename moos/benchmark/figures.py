@@ -97,7 +97,13 @@ def describe_stages(times: StageTimes, *, in_order: bool) -> dict[str, Any]:
     score = seconds.get("score")
     return {
         "wall_s": round(times.wall_s, 4),
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "seconds": _rounded(seconds),
         "share": {name: round(value / total, 4) for name, value in seconds.items()},
         "share_besides_score": None if score is None else round(1 - score / total, 4),
+        "in_turn_s": None if times.in_turn is None else _rounded(times.in_turn),
+        "cpu_s": None if times.cpu_s is None else _rounded(times.cpu_s),
     }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in seconds.items()}

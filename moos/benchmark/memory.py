@@ -5,6 +5,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from moos.benchmark.processes import tree_processes
+
 SAMPLE_EVERY_S = 0.5
 
 
@@ -26,13 +28,8 @@ def tree_memory(pid: int) -> int:
 
     Pages of program files count for each process that maps them, so it is a little too much.
     """
-    parents = _parents()
-    below, found = {pid}, [pid]
-    while found:
-        found = [child for child, parent in parents.items() if parent in found]
-        below.update(found)
     total = 0
-    for process in below:
+    for process in tree_processes(pid):
         with suppress(OSError, KeyError):  # it may have ended meanwhile
             status = _read_status(str(process))
             total += status["VmRSS"] - status["RssShmem"]
@@ -74,14 +71,3 @@ def _read_status(process: str) -> dict[str, int]:
         if value.endswith(" kB"):
             sizes[name] = int(value.split()[0]) * 1024
     return sizes
-
-
-def _parents() -> dict[int, int]:
-    """The parent of each process."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            # The name, in brackets, may hold anything.
-            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            parents[int(path.parent.name)] = int(fields[1])
-    return parents

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -29,21 +30,44 @@ LIBRARY_STAGES: tuple[Place, ...] = (
 """`score` is the engine alone: micro-batches, forward pass, outlier scores, copies."""
 
 
+@dataclass(slots=True)
+class _Call:
+    """A call that goes on, and the seconds of the stages within it."""
+
+    stage: str
+    within_s: float = 0.0
+
+
 class StageClock:
     """Wraps functions while it is entered; times of stages within others are not counted twice."""
 
     def __init__(self, places: Sequence[Place]) -> None:
         self._places = places
         self._lock = threading.Lock()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        # By the outermost stage in whose call the time was spent, and the stage itself.
+        self._seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
         self._open = threading.local()
         self._undo = ExitStack()
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage so far, summed over threads, without the stages within it."""
+        return self._sum(lambda outermost: True)
+
+    def seconds_within(self, outermost: str) -> dict[str, float]:
+        """The same, only of what calls of one stage did in their own thread, its own time too.
+
+        Together that is how long these calls took, so it says what their thread waited for.
+        """
+        return self._sum(lambda stage: stage == outermost)
+
+    def _sum(self, is_wanted: Callable[[str], bool]) -> dict[str, float]:
+        sums: defaultdict[str, float] = defaultdict(float)
         with self._lock:
-            return dict(self._seconds)
+            for (outermost, stage), seconds in self._seconds.items():
+                if is_wanted(outermost):
+                    sums[stage] += seconds
+        return dict(sums)
 
     def __enter__(self) -> "StageClock":
         for module, path, stage in self._places:
@@ -62,8 +86,9 @@ class StageClock:
 
     def _wrap(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
-            result = self._call(lambda: function(*args, **kwargs), stage)
-            return self._iterate(result, stage) if inspect.isgenerator(result) else result
+            if inspect.isgeneratorfunction(function):
+                return self._iterate(function(*args, **kwargs), stage)
+            return self._call(lambda: function(*args, **kwargs), stage)
 
         return timed
 
@@ -74,20 +99,21 @@ class StageClock:
             yield item
 
     def _call(self, work: Callable[[], Any], stage: str) -> Any:
-        stack: list[float] | None = getattr(self._open, "within", None)
+        stack: list[_Call] | None = getattr(self._open, "calls", None)
         if stack is None:
-            stack = self._open.within = []
-        stack.append(0.0)
+            stack = self._open.calls = []
+        stack.append(_Call(stage))
         began = time.perf_counter()
         try:
             return work()
         finally:
             took = time.perf_counter() - began
-            own = took - stack.pop()
+            outermost = stack[0].stage
+            own = took - stack.pop().within_s
             if stack:
-                stack[-1] += took
+                stack[-1].within_s += took
             with self._lock:
-                self._seconds[stage] += own
+                self._seconds[outermost, stage] += own
 
 
 def find_place(module: str, path: str) -> tuple[Any, str, Any]:

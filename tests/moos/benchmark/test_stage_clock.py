@@ -1,3 +1,4 @@
+import threading
 import time
 from types import SimpleNamespace
 
@@ -6,7 +7,7 @@ import pytest
 from moos.benchmark import stage_clock
 from moos.benchmark.contestants import LibrarySpec
 from moos.benchmark.stage_clock import LIBRARY_STAGES, StageClock, find_place
-from pipelines.bench_job import JOB_STAGES
+from pipelines.bench_stages import JOB_STAGES
 
 
 class Work:
@@ -38,6 +39,20 @@ def test_a_stage_within_another_is_counted_once(places):
     assert 0.02 <= clock.seconds["outer"] < 0.03 <= clock.seconds["inner"]
     assert clock.seconds["read"] >= 0.03
     assert Work.outer is before
+
+
+def test_what_a_stage_did_in_its_own_thread_is_told_apart(places):
+    with StageClock(places) as clock:
+        Work().outer()
+        Work().inner()
+        thread = threading.Thread(target=Work().inner)
+        thread.start()
+        thread.join()
+    assert clock.seconds["inner"] >= 0.09
+    within = clock.seconds_within("outer")
+    assert set(within) == {"outer", "inner"}
+    assert 0.02 <= within["outer"] < 0.03 <= within["inner"] < 0.06
+    assert clock.seconds_within("read") == {}
 
 
 def test_a_function_that_is_gone_is_left_out_with_a_warning(places, caplog):
