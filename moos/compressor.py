@@ -161,19 +161,43 @@ class Compressor:
         ]
 
     def _score_groups(self, texts: Sequence[str]) -> Iterator[list[ScoredText | DataError]]:
+        """Groups of texts with their scores; the model has the next group while one is out."""
+        behind: Callable[[], list[ScoredText | DataError]] | None = None
         for group in group_by_chars(texts, [len(text) for text in texts]):
-            yield _pass_errors(self.preparer.prepare(group), self.score)
+            begun = self._begin_group(group)
+            if behind is not None:
+                yield behind()
+            behind = begun
+        if behind is not None:
+            yield behind()
+
+    def _begin_group(self, texts: Sequence[str]) -> Callable[[], list[ScoredText | DataError]]:
+        prepared = self.preparer.prepare(texts)
+        end = self.begin_score([part for part in prepared if not isinstance(part, DataError)])
+        return lambda: _pass_errors(prepared, lambda parts: end())
 
     def score(self, parts: Sequence[PreparedText]) -> list[ScoredText]:
         """Run the model over prepared texts; their word scores, in order.
 
         Micro-batches are a function of the texts given, and of nothing else.
         """
-        scored = []
-        for group in group_by_chars(parts, [len(part.text) for part in parts]):
-            scores = self.engine.score([item for part in group for item in part.inputs])
-            scored.extend(score_words(group, scores, self.scoring))
-        return scored
+        return self.begin_score(parts)()
+
+    def begin_score(self, parts: Sequence[PreparedText]) -> Callable[[], list[ScoredText]]:
+        """Begin to score prepared texts; what comes between goes on beside the model.
+
+        Returns:
+            What waits for the scores and gives them as `score` does; to be called once at most.
+        """
+        groups = list(group_by_chars(parts, [len(part.text) for part in parts]))
+        begun = [
+            self.engine.begin([item for part in group for item in part.inputs]) for group in groups
+        ]
+        return lambda: [
+            text
+            for group, end in zip(groups, begun, strict=True)
+            for text in score_words(group, end(), self.scoring)
+        ]
 
     def _compress_corpus(
         self, texts: Sequence[str], selector: Selector, rate: float

@@ -1,7 +1,7 @@
 """The compress job's worker: prepare, score, select, commit, in one process or in three."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipelines.retry_sink import RetrySink
 from pipelines.run_state import named_objects
 from pipelines.sinks import RowSink, ScoreSink, Sink
 from pipelines.staged_split import StagedSplit
-from pipelines.stages import Stages
+from pipelines.stages import Stages, TextStages
 from pipelines.work import SplitWorker, load_parts
 from pipelines.work_spec import WorkSpec
 
@@ -152,6 +152,20 @@ class CompressWorker(SplitWorker):
         if self.spec.task == "select":
             return group
         return advance(group, stages.score, stages.probe, self.parser.id_column)
+
+    def _begin_score(self, group: Group[Any], stages: TextStages) -> Callable[[], Group[Any]]:
+        if self.spec.task == "select":
+            return lambda: group
+        try:
+            end = stages.begin_score(group.items)
+        except Exception:  # noqa: BLE001  whatever a document makes happen; it is met again
+            return lambda: self._score(group, stages)
+
+        def score(items: Sequence[Any]) -> Sequence[Any]:
+            """What was begun, for the whole group; should that fail, other parts of it."""
+            return end() if items is group.items else stages.score(items)
+
+        return lambda: advance(group, score, stages.probe, self.parser.id_column)
 
     def _finish(self, group: Group[Any], stages: Stages) -> Group[Any]:
         last = {"score": stages.protect, "select": stages.select}

@@ -81,9 +81,15 @@ class TextStages:
 
     def score(self, parts: Sequence[PreparedText]) -> Sequence[ScoredText | DataError]:
         """Run the model."""
+        return self.begin_score(parts)()
+
+    def begin_score(
+        self, parts: Sequence[PreparedText]
+    ) -> Callable[[], Sequence[ScoredText | DataError]]:
+        """Begin to run the model; what waits for it and gives its scores."""
         assert self.compressor is not None, "a task that scores has a model"
         self.num_scored += len(parts)
-        return self.compressor.score(parts)
+        return self.compressor.begin_score(parts)
 
     def compress(self, texts: Sequence[ScoredText]) -> Sequence[CompressedDocument | DataError]:
         """Select and render."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -112,6 +112,11 @@ class SplitWorker(ABC):
     def _score(self, group: Group[Any], stages: Any) -> Group[Any]:
         """Run the model."""
 
+    def _begin_score(self, group: Group[Any], stages: Any) -> Callable[[], Group[Any]]:
+        """Begin to run the model; what waits for it. A job whose model works ahead overrides it."""
+        scored = self._score(group, stages)
+        return lambda: scored
+
     @abstractmethod
     def _finish(self, group: Group[Any], stages: Any) -> Group[Any]:
         """Do what can be done behind the model."""
@@ -182,7 +187,10 @@ class SplitWorker(ABC):
     def _work_here(
         self, split: InputSplit, pieces: Iterable[RawPiece], sink: Sink, report: ProgressCallback
     ) -> None:
-        """Reading and tokenising ahead, and selecting behind, run beside the model."""
+        """Reading and tokenising ahead, and selecting behind, run beside the model.
+
+        The model is given a group before the scores of the one before it are waited for.
+        """
 
         def finish(group: Group[Any]) -> None:
             sink.add(self._finish(group, self.stages))
@@ -191,13 +199,22 @@ class SplitWorker(ABC):
         with ThreadPoolExecutor(1, "moos-finish") as finisher:
             finishing: Future[None] | None = None
             ahead = (self._prepare(piece, self.stages) for piece in pieces)
-            for prepared in prefetch(ahead, PREFETCHED_GROUPS):
-                scored = self._score(prepared, self.stages)
+            for scored in self._score_ahead(prefetch(ahead, PREFETCHED_GROUPS)):
                 if finishing is not None:
                     finishing.result()
                 finishing = finisher.submit(finish, scored)
             if finishing is not None:
                 finishing.result()
+
+    def _score_ahead(self, groups: Iterable[Group[Any]]) -> Iterator[Group[Any]]:
+        behind: Callable[[], Group[Any]] | None = None
+        for group in groups:
+            begun = self._begin_score(group, self.stages)
+            if behind is not None:
+                yield behind()
+            behind = begun
+        if behind is not None:
+            yield behind()
 
     def _read(self, split: InputSplit) -> Iterator[RawPiece]:
         beat, column = self.watchdog.beat, self.parser.text_column

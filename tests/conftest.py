@@ -316,6 +316,10 @@ class FakeEngine:
         self.outlier = outlier
         self.inputs: list = []
 
+    def begin(self, inputs):
+        scores = self.score(inputs)
+        return lambda: scores
+
     def score(self, inputs):
         from moos.engines import TokenScores
 

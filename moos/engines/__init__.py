@@ -50,3 +50,11 @@ class Engine(Protocol):
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
         """Score each window, in order."""
         ...
+
+    def begin(self, inputs: Sequence[EncoderInput]) -> Callable[[], list[TokenScores]]:
+        """Begin to score windows, and return while the last of them are still being worked.
+
+        Returns:
+            What waits for the scores and gives them as `score` does; to be called once at most.
+        """
+        ...

@@ -7,7 +7,9 @@ T positions.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,35 @@ OpenVINO's own 5,000 grew without end in sight (5.6 GB after 400,000 texts of 8 
 memory stays near 1 GB, at 94 % of the speed on long texts and more on short ones; with none, a
 quarter of the speed is lost on long ones.
 """
+
+
+@dataclass(slots=True)
+class _Call:
+    """Windows on their way through the model.
+
+    Attributes:
+        inputs: The windows.
+        plan: Which of them each micro-batch holds.
+        scores: Each micro-batch's, once it is done, shape (B, T, 2).
+        num_left: Micro-batches that are not done.
+        error: What the model failed with.
+    """
+
+    inputs: Sequence[EncoderInput]
+    plan: list[list[int]]
+    scores: list[NDArray[np.float32] | None]
+    num_left: int
+    error: RuntimeError | None = None
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A micro-batch in the model, whose arrays live until that has read them."""
+
+    request: Any
+    call: _Call
+    place: int
+    batch: MicroBatch
 
 
 class OpenVinoEngine:
@@ -85,8 +116,9 @@ class OpenVinoEngine:
                         "engine=torch"
                     ) from error
                 model_hash = read_hash(directory)
-        self._queue: Any = openvino.AsyncInferQueue(model, threads)
-        self._queue.set_callback(_collect)
+        # Twice as many as run at once: the streams have work while the caller does other things.
+        self._idle: list[Any] = [model.create_infer_request() for _ in range(2 * threads)]
+        self._flying: deque[_Flight] = deque()
         self._one_at_a_time = threading.Lock()
         self.numerics: Mapping[str, str] = {
             "hardware": hardware,
@@ -95,34 +127,67 @@ class OpenVinoEngine:
         }
 
     def score(self, inputs: Sequence[EncoderInput]) -> list[TokenScores]:
-        """Score each window, in order."""
+        """Score each window, in order.
+
+        Raises:
+            ModelError: The model failed.
+        """
+        return self.begin(inputs)()
+
+    def begin(self, inputs: Sequence[EncoderInput]) -> Callable[[], list[TokenScores]]:
+        """Begin to score windows; returns while the last micro-batches are still in the model."""
         lengths = [pad_length(len(item.ids), self._max_length) for item in inputs]
         plan = plan_micro_batches(lengths, MICRO_BATCH_TOKENS, max_padding=0)
-        scores: list[NDArray[np.float32] | None] = [None] * len(plan)
-        with self._one_at_a_time:
-            for place, members in enumerate(plan):
-                windows = [inputs[index] for index in members]
-                batch = pad_windows(windows, self._pad_id, length=lengths[members[0]])
-                task = (batch, place, scores)
-                self._queue.start_async(
-                    [batch.ids, batch.attention, batch.owned], task, share_inputs=True
-                )
-                self.on_progress()
-            self._queue.wait_all()
-        self.on_progress()
-        results: list[TokenScores | None] = [None] * len(inputs)
-        for members, found in zip(plan, scores, strict=True):
-            assert found is not None, "every micro-batch was scored"
+        call = _Call(inputs, plan, [None] * len(plan), len(plan))
+        for place, members in enumerate(plan):
             windows = [inputs[index] for index in members]
+            batch = pad_windows(windows, self._pad_id, length=lengths[members[0]])
+            with self._one_at_a_time:
+                self._start(call, place, batch)
+            self.on_progress()
+        return lambda: self._end(call)
+
+    def _start(self, call: _Call, place: int, batch: MicroBatch) -> None:
+        if not self._idle:
+            self._land()
+        request = self._idle.pop()
+        try:
+            request.start_async([batch.ids, batch.attention, batch.owned], share_inputs=True)
+        except BaseException:
+            self._idle.append(request)
+            raise
+        self._flying.append(_Flight(request, call, place, batch))
+
+    def _land(self) -> None:
+        """Wait for the micro-batch that was started first; keep its scores for whose they are."""
+        flight = self._flying.popleft()
+        try:
+            flight.request.wait()
+            flight.call.scores[flight.place] = flight.request.get_output_tensor(0).data.copy()
+        except RuntimeError as error:
+            flight.call.error = error
+        finally:
+            self._idle.append(flight.request)
+            flight.call.num_left -= 1
+
+    def _end(self, call: _Call) -> list[TokenScores]:
+        """The scores of a call's windows, once they are all there."""
+        while call.num_left:
+            with self._one_at_a_time:
+                if call.num_left:
+                    self._land()
+            self.on_progress()
+        if call.error is not None:
+            raise ModelError(f"the int8 model failed: {call.error}; set engine=torch") from (
+                call.error
+            )
+        results: list[TokenScores | None] = [None] * len(call.inputs)
+        for members, found in zip(call.plan, call.scores, strict=True):
+            assert found is not None, "every micro-batch was scored"
+            windows = [call.inputs[index] for index in members]
             for index, own in zip(members, cut_scores(found, windows), strict=True):
                 results[index] = own
         return [own for own in results if own is not None]
-
-
-def _collect(request: Any, task: tuple[MicroBatch, int, list[NDArray[np.float32] | None]]) -> None:
-    """Keep a micro-batch's scores; its inputs lived in `task` until now."""
-    _, place, scores = task
-    scores[place] = request.get_output_tensor(0).data.copy()
 
 
 def _describe_hardware(core: Any) -> str:

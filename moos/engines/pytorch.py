@@ -6,6 +6,7 @@ Shapes: B windows in the micro-batch, T tokens per window.
 import logging
 import platform
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,9 +47,9 @@ class TorchEngine:
     """Runs a checkpoint's model on micro-batches of windows of similar length.
 
     The micro-batches are a function of the inputs alone, so the same inputs give the same numbers
-    on the same hardware with the same number of threads. On a GPU, the next micro-batch is launched
-    before the scores of the one before it are fetched; where its memory does not suffice,
-    micro-batches are halved for good and the work goes on.
+    on the same hardware with the same number of threads. On a GPU, a micro-batch is launched before
+    the scores of the one before it are fetched, also from one call to the next; where its memory
+    does not suffice, micro-batches are halved for good and the work goes on.
     """
 
     name = "torch"
@@ -104,35 +105,59 @@ class TorchEngine:
         Raises:
             ModelError: The device's memory does not hold even a few windows.
         """
-        results: dict[int, TokenScores] = {}
-        with self._one_at_a_time:
-            while len(results) < len(inputs):
-                missing = [place for place in range(len(inputs)) if place not in results]
-                try:
-                    self._score_missing(inputs, missing, results)
-                except torch.OutOfMemoryError as error:
-                    self._halve(error)
-        return [results[place] for place in range(len(inputs))]
+        return self.begin(inputs)()
 
-    def _score_missing(
+    def begin(self, inputs: Sequence[EncoderInput]) -> Callable[[], list[TokenScores]]:
+        """Begin to score windows; returns while the last micro-batch is still on a GPU.
+
+        Raises:
+            ModelError: The device's memory does not hold even a few windows.
+        """
+        results: dict[int, TokenScores] = {}
+        launched: deque[_Launched] = deque()
+        with self._one_at_a_time:
+            missing = list(range(len(inputs)))
+            while missing:
+                try:
+                    self._launch_missing(inputs, missing, launched, results)
+                except torch.OutOfMemoryError as error:
+                    self._fetch_all(launched, inputs, results, but=0)
+                    self._halve(error)
+                on_way = {place for each in launched for place in each.places}
+                missing = [at for at in missing if at not in results and at not in on_way]
+
+        def end() -> list[TokenScores]:
+            self._fetch_all(launched, inputs, results, but=0)
+            return [results[place] for place in range(len(inputs))]
+
+        return end
+
+    def _launch_missing(
         self,
         inputs: Sequence[EncoderInput],
         missing: Sequence[int],
+        launched: deque[_Launched],
         results: dict[int, TokenScores],
     ) -> None:
-        """Score the windows at these places, one micro-batch ahead of what is fetched."""
+        """Launch the windows at these places, and fetch what is one micro-batch behind."""
         plan = plan_micro_batches(
             [len(inputs[place].ids) for place in missing], self._max_positions
         )
-        launched: _Launched | None = None
         for members in plan:
-            places = [missing[member] for member in members]
-            following = self._launch(inputs, places)
-            if launched is not None:
-                self._fetch(launched, inputs, results)
-            launched = following
-        if launched is not None:
-            self._fetch(launched, inputs, results)
+            launched.append(self._launch(inputs, [missing[member] for member in members]))
+            self._fetch_all(launched, inputs, results, but=1)
+
+    def _fetch_all(
+        self,
+        launched: deque[_Launched],
+        inputs: Sequence[EncoderInput],
+        results: dict[int, TokenScores],
+        *,
+        but: int,
+    ) -> None:
+        """Fetch micro-batches in the order they were launched, but the last ones."""
+        while len(launched) > but:
+            self._fetch(launched.popleft(), inputs, results)
 
     @torch.inference_mode()
     def _launch(self, inputs: Sequence[EncoderInput], places: list[int]) -> _Launched:

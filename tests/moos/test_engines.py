@@ -190,6 +190,41 @@ def test_scores_depend_neither_on_threads_nor_on_who_scores_at_the_same_time(tin
     assert one.engine.score([]) == []
 
 
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_windows_that_were_begun_may_be_ended_in_any_order(tiny_checkpoint, name):
+    engine = load(tiny_checkpoint, name, threads=2).engine
+    parts = [windows_of(load(tiny_checkpoint, "torch"), TEXTS[at:] * 30) for at in range(3)]
+    expected = [as_columns(engine.score(windows)) for windows in parts]
+    ends = [engine.begin(windows) for windows in parts]
+    engine.begin(parts[0])  # nobody wants to know
+    for at in (1, 2, 0):
+        np.testing.assert_array_equal(as_columns(ends[at]()), expected[at])
+    assert engine.begin([])() == []
+
+
+class _Broken:
+    """A request of a model that fails."""
+
+    def start_async(self, inputs, share_inputs):
+        pass
+
+    def wait(self):
+        raise RuntimeError("the plugin failed")
+
+
+def test_a_model_that_fails_is_told_to_those_who_asked_it_and_no_others(tiny_checkpoint):
+    engine = load(tiny_checkpoint, "openvino", threads=1).engine
+    windows = windows_of(load(tiny_checkpoint, "torch"))[:1]
+    expected = as_columns(engine.score(windows))
+    sound, engine._idle = engine._idle, [_Broken()]
+    failing = engine.begin(windows)
+    engine._idle = sound
+    other = engine.begin(windows)
+    with pytest.raises(ModelError, match="the plugin failed; set engine=torch"):
+        failing()
+    np.testing.assert_array_equal(as_columns(other()), expected)
+
+
 def test_a_text_scores_the_same_alone_and_in_a_batch():
     # The real one: with few dimensions, nothing is summed in another order.
     compressor = load("default", "openvino")
