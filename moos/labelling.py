@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from moos.alignment import PairFigures, align_pair, hard_labels
 from moos.chat_client import read_key
+from moos.devices import has_bf16_tiles
 from moos.errors import DataError
 from moos.label_config import (
     EndpointTeacherConfig,
@@ -299,11 +300,8 @@ def choose_dtype(setting: str, device: str) -> str:
     """Name of the torch type to compute in; `auto` looks at the device."""
     if setting != "auto":
         return setting
-    import torch
-
     # oneDNN computes in bfloat16 by conversion on other CPUs, slower than in float32.
-    has_units = torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if device.startswith("cuda") or has_units else "float32"
+    return "bfloat16" if device.startswith("cuda") or has_bf16_tiles() else "float32"
 
 
 def _word_spans(text: str) -> NDArray[np.int32]:

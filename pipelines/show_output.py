@@ -232,10 +232,13 @@ def _no_ids() -> ConfigError:
 
 
 def _rows_from(file: pq.ParquetFile, columns: list[str], first: int) -> Iterator[dict[str, Any]]:
-    """Rows from a place on; those before it are not made into Python values."""
+    """Rows from a place on, each made into Python values when it is asked for.
+
+    A row holds thousands of words, and of a batch often one alone is shown.
+    """
     for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-        if first < batch.num_rows:
-            yield from python_rows(batch.slice(first))
+        for row in range(first, batch.num_rows):
+            yield from python_rows(batch.slice(row, 1))
         first = max(0, first - batch.num_rows)
 
 

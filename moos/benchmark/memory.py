@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moos.benchmark.processes import tree_processes
 
-SAMPLE_EVERY_S = 0.5
+SAMPLE_EVERY_S = 1.0
 
 
 def peak_memory() -> int:

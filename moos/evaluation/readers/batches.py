@@ -5,7 +5,7 @@ are read once. They are counted on the tokens of the whole prompts: tokens of th
 others wherever a token reaches across the cut.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,30 +62,67 @@ class SharingPrompts:
         return [prompt.ids[self.num_shared :] for prompt in self.prompts]
 
 
-def plan_batches(
-    prompts: Sequence[TokenizedPrompt], max_tokens: int
-) -> Iterator[list[SharingPrompts]]:
-    """Batches of prompts, the longest first: what memory has no room for fails at once.
+@dataclass(slots=True)
+class Stay:
+    """Prompts that came into a model together.
 
-    Args:
-        prompts: The prompts.
-        max_tokens: Most tokens that the cache of a batch comes to hold, answers and padding
-            included; a prompt that needs more is a batch of its own.
+    Attributes:
+        parts: The prompts.
+        num_going: Rows of theirs that have not ended.
     """
-    groups: dict[Hashable, list[TokenizedPrompt]] = defaultdict(list)
-    for prompt in sorted(prompts, key=lambda each: (-len(each.ids), each.index)):
-        groups[prompt.group].append(prompt)
-    sharing = [_share(group) for group in groups.values()]
-    sharing.sort(key=lambda each: -each.num_shared)
-    batch: list[SharingPrompts] = []
-    for group in sharing:
-        for part in _split(group, max_tokens):
-            if batch and _cache_tokens([*batch, part]) > max_tokens:
-                yield batch
-                batch = []
-            batch.append(part)
-    if batch:
-        yield batch
+
+    parts: list[SharingPrompts]
+    num_going: int
+
+    @property
+    def cache_tokens(self) -> int:
+        """Most tokens that the cache comes to hold of them, answers and padding included."""
+        return _cache_tokens(self.parts, self.num_going)
+
+
+class WaitingPrompts:
+    """Prompts on their way into a model, the longest first: what has no room fails at once."""
+
+    def __init__(
+        self, prompts: Sequence[TokenizedPrompt], max_tokens: int, *, may_join: bool
+    ) -> None:
+        """Take the prompts.
+
+        Args:
+            prompts: The prompts.
+            max_tokens: Most tokens that the cache comes to hold, answers and padding included; a
+                prompt that needs more is in the model on its own.
+            may_join: Prompts may come while others are there; otherwise when the last has left.
+        """
+        groups: dict[Hashable, list[TokenizedPrompt]] = defaultdict(list)
+        for prompt in sorted(prompts, key=lambda each: (-len(each.ids), each.index)):
+            groups[prompt.group].append(prompt)
+        sharing = [_share(group) for group in groups.values()]
+        sharing.sort(key=lambda each: -each.num_shared)
+        # Smaller parts find room sooner: a step costs little more for many rows than for few.
+        most = max_tokens // 2 if may_join else max_tokens
+        self._parts = deque(part for group in sharing for part in _split(group, most))
+        self._max_tokens = max_tokens
+        self._may_join = may_join
+        self._stays: list[Stay] = []
+
+    def admit(self) -> Stay | None:
+        """Prompts for which there is room now, taken off those that wait; None: none."""
+        self._stays = [stay for stay in self._stays if stay.num_going]
+        if self._stays and not self._may_join:
+            return None
+        room = self._max_tokens - sum(stay.cache_tokens for stay in self._stays)
+        parts: list[SharingPrompts] = []
+        while self._parts:
+            found = [*parts, self._parts[0]]
+            num_rows = sum(len(part.prompts) for part in found)
+            if (parts or self._stays) and _cache_tokens(found, num_rows) > room:
+                break
+            parts.append(self._parts.popleft())
+        if not parts:
+            return None
+        self._stays.append(Stay(parts, sum(len(part.prompts) for part in parts)))
+        return self._stays[-1]
 
 
 def _share(prompts: Sequence[TokenizedPrompt]) -> SharingPrompts:
@@ -105,24 +142,23 @@ def _split(group: SharingPrompts, max_tokens: int) -> Iterator[SharingPrompts]:
     while start < len(group.prompts):
         end = start + 1
         while end < len(group.prompts):
-            if (
-                _cache_tokens([SharingPrompts(group.num_shared, group.prompts[start : end + 1])])
-                > max_tokens
-            ):
+            part = SharingPrompts(group.num_shared, group.prompts[start : end + 1])
+            if _cache_tokens([part], len(part.prompts)) > max_tokens:
                 break
             end += 1
         yield SharingPrompts(group.num_shared, group.prompts[start:end])
         start = end
 
 
-def _cache_tokens(batch: Sequence[SharingPrompts]) -> int:
-    """Tokens in the cache of a batch when its answers are as long as they may be."""
-    most_new = max(prompt.max_new_tokens for part in batch for prompt in part.prompts)
-    most_own = max(len(part.prompts[0].ids) - part.num_shared for part in batch)
-    copied = [part for part in batch if not part.held_once]
+def _cache_tokens(parts: Sequence[SharingPrompts], num_rows: int) -> int:
+    """Tokens in the cache when answers of so many of the parts' rows are as long as they may be."""
+    most_new = max(prompt.max_new_tokens for part in parts for prompt in part.prompts)
+    most_own = max(len(part.prompts[0].ids) - part.num_shared for part in parts)
+    copied = [part for part in parts if not part.held_once]
     most_copied = max((part.num_shared for part in copied), default=0)
+    num_copied = min(num_rows, sum(len(part.prompts) for part in copied))
     return (
-        sum(len(part.prompts) for part in batch) * (most_own + most_new)
-        + sum(len(part.prompts) for part in copied) * most_copied
-        + sum(part.num_shared for part in batch if part.held_once)
+        num_rows * (most_own + most_new)
+        + num_copied * most_copied
+        + sum(part.num_shared for part in parts if part.held_once)
     )

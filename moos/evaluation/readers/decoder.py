@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,24 +19,14 @@ ATTENTION = "moos_row_groups"
 """Name under which transformers knows the attention of `GroupDecoder`."""
 
 
-class Decoder(Protocol):
-    """The rows of a batch in a model, with their cache."""
-
-    def prefill(self, batch: Sequence[SharingPrompts]) -> list[int]:
-        """Read the prompts; the likeliest next token of each."""
-        ...
-
-    def feed(self, tokens: Sequence[NDArray[Any]]) -> list[int]:
-        """Read tokens of every row; the likeliest next one of each."""
-        ...
-
-    def take_rows(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in ascending order."""
-        ...
-
-
 class PlainDecoder:
-    """Every row on its own, with the attention and the cache that the model brings."""
+    """Rows in a model, each on its own, with the attention and the cache that the model brings.
+
+    Attributes:
+        may_join: Rows of another decoder of the model can be taken over, by `join`.
+    """
+
+    may_join = False
 
     def __init__(self, model: Any) -> None:
         """Begin without rows: what is fed first says how many there are."""
@@ -84,7 +74,12 @@ class GroupDecoder:
     """Rows in groups, each with one copy of the beginning that its rows share.
 
     Runs a model within `attention_of_groups`.
+
+    Attributes:
+        may_join: As `PlainDecoder` has it.
     """
+
+    may_join = True
 
     def __init__(self, model: Any) -> None:
         """Begin without rows."""
@@ -112,6 +107,12 @@ class GroupDecoder:
             rows.append([place for at in copied for place in places[at]])
         self._place(groups, rows)
         return self.feed([ids for part in batch for ids in part.own])
+
+    def join(self, other: "GroupDecoder") -> None:
+        """Take over another decoder's rows, behind its own; the other is of no more use."""
+        num_rows = sum(map(len, self._rows))
+        self._groups = [*self._groups, *other._groups]
+        self._rows = [*self._rows, *(rows + num_rows for rows in other._rows)]
 
     def _place(self, groups: list[RowGroup], rows: list[list[int]]) -> None:
         self._groups = groups

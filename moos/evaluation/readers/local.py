@@ -1,8 +1,9 @@
 """A local causal language model as reader, which reads what prompts share once.
 
 The beginnings of a batch run through the model together, and the rest of each prompt follows. Then
-every prompt gets its likeliest token, until it ends; those that have ended leave the batch. Nothing
-is sampled, and what a model's `generation_config` says of penalties is left aside.
+every prompt gets its likeliest token, until it ends; those that have ended leave the batch, and
+others come where there is room again. Nothing is sampled, and what a model's `generation_config`
+says of penalties is left aside.
 """
 
 import hashlib
@@ -19,8 +20,8 @@ import torch
 
 from moos.errors import DataError, ModelError, MoosError
 from moos.evaluation.example import ReaderAnswer, ReaderPrompt
-from moos.evaluation.readers.batches import SharingPrompts, TokenizedPrompt, plan_batches
-from moos.evaluation.readers.decoder import Decoder, GroupDecoder, PlainDecoder, attention_of_groups
+from moos.evaluation.readers.batches import Stay, TokenizedPrompt, WaitingPrompts
+from moos.evaluation.readers.decoder import GroupDecoder, PlainDecoder, attention_of_groups
 from moos.evaluation.readers.stopping import cut_at_stop, find_stop
 from moos.labelling import choose_dtype
 from moos.pretrained import load_causal_model, load_tokenizer
@@ -38,6 +39,7 @@ class _Row:
     index: int
     prompt: ReaderPrompt
     num_prompt_tokens: int
+    stay: Stay
     ids: list[int] = field(default_factory=list)
     text: str = ""
     seconds: float = 0.0
@@ -130,14 +132,11 @@ class LocalReader:
         """
         answers: dict[int, ReaderAnswer] = {}
         with attention_of_groups(self._model) if self._shares else nullcontext():
-            for batch in plan_batches(self._tokenize(prompts), self._batch_tokens):
-                for row in self._read(batch, prompts):
-                    answer = ReaderAnswer(
-                        row.text, row.num_prompt_tokens, len(row.ids), row.seconds
-                    )
-                    answers[row.index] = answer
-                    if on_answer is not None:
-                        on_answer(row.index, answer)
+            for row in self._read(prompts):
+                answer = ReaderAnswer(row.text, row.num_prompt_tokens, len(row.ids), row.seconds)
+                answers[row.index] = answer
+                if on_answer is not None:
+                    on_answer(row.index, answer)
         return [answers[index] for index in range(len(prompts))]
 
     def _tokenize(self, prompts: Sequence[ReaderPrompt]) -> list[TokenizedPrompt]:
@@ -184,38 +183,46 @@ class LocalReader:
         )
         return rendered
 
-    def _read(
-        self, batch: Sequence[SharingPrompts], prompts: Sequence[ReaderPrompt]
-    ) -> Iterator[_Row]:
-        """The rows of a batch, as they end."""
-        active = [
-            _Row(prompt.index, prompts[prompt.index], len(prompt.ids))
-            for part in batch
-            for prompt in part.prompts
-        ]
-        started = time.perf_counter()
-        decoder: Decoder = (GroupDecoder if self._shares else PlainDecoder)(self._model)
+    def _read(self, prompts: Sequence[ReaderPrompt]) -> Iterator[_Row]:
+        """The rows of all prompts, as they end."""
+        decoder_class = GroupDecoder if self._shares else PlainDecoder
+        may_join = decoder_class.may_join
+        waiting = WaitingPrompts(self._tokenize(prompts), self._batch_tokens, may_join=may_join)
+        decoder: Any = None
+        active: list[_Row] = []
         try:
-            next_ids = decoder.prefill(batch)
             while True:
-                for row, next_id in zip(active, next_ids, strict=True):
-                    self._advance(row, next_id)
-                share = (time.perf_counter() - started) / len(active)
-                for row in active:
-                    row.seconds += share
-                yield from (row for row in active if row.ended)
-                started = time.perf_counter()  # the receiver's time is not the reader's
-                going = [at for at, row in enumerate(active) if not row.ended]
-                if not going:
+                started = time.perf_counter()
+                stay = waiting.admit()
+                if stay is not None:
+                    fresh = decoder_class(self._model)
+                    stepped = _rows_of(stay, prompts)
+                    next_ids = fresh.prefill(stay.parts)
+                    if active:
+                        decoder.join(fresh)
+                    else:
+                        decoder = fresh
+                    active += stepped
+                elif active:
+                    stepped = active
+                    next_ids = decoder.feed([np.array(row.ids[-1:]) for row in active])
+                else:
                     return
-                if len(going) < len(active):
+                for row, next_id in zip(stepped, next_ids, strict=True):
+                    self._advance(row, next_id)
+                share = (time.perf_counter() - started) / len(stepped)
+                for row in stepped:
+                    row.seconds += share
+                # The receiver's time is not the reader's.
+                yield from (row for row in stepped if row.ended)
+                going = [at for at, row in enumerate(active) if not row.ended]
+                if going and len(going) < len(active):
                     decoder.take_rows(going)
-                    active = [active[at] for at in going]
-                next_ids = decoder.feed([np.array(row.ids[-1:]) for row in active])
+                active = [active[at] for at in going]
         except torch.cuda.OutOfMemoryError as error:
             raise MoosError(
-                f"{self.name} has no memory for a batch of {len(active)} prompts; lower the "
-                f"reader's batch_tokens ({self._batch_tokens}): {error}"
+                f"{self.name} has no memory for {len(active)} prompts at once; lower the reader's "
+                f"batch_tokens ({self._batch_tokens}): {error}"
             ) from error
 
     def _advance(self, row: _Row, next_id: int) -> None:
@@ -231,6 +238,17 @@ class LocalReader:
             )
             row.ended = row.ended or find_stop(text, row.prompt.stop) is not None
             row.text = cut_at_stop(text, row.prompt.stop)
+        if row.ended:
+            row.stay.num_going -= 1
+
+
+def _rows_of(stay: Stay, prompts: Sequence[ReaderPrompt]) -> list[_Row]:
+    """A row for each prompt that came into the model, in order."""
+    return [
+        _Row(prompt.index, prompts[prompt.index], len(prompt.ids), stay)
+        for part in stay.parts
+        for prompt in part.prompts
+    ]
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ from moos.errors import ConfigError, DataError, ModelError
 from moos.evaluation.example import ReaderPrompt
 from moos.evaluation.reader_config import LocalReaderConfig, ReaderConfig
 from moos.evaluation.readers import load_reader, row_groups
-from moos.evaluation.readers.batches import TokenizedPrompt, plan_batches
+from moos.evaluation.readers.batches import TokenizedPrompt, WaitingPrompts
 from moos.evaluation.readers.local import LocalReader
 from moos.evaluation.readers.row_groups import RowGroup
 from tests.tiny_teacher import make_model, make_tokenizer
@@ -335,24 +334,57 @@ tokenized_prompts = st.lists(
 )
 
 
+def count_cache_tokens(stay):
+    """Of the rows that go on, counting them as the longest of their stay."""
+    rows = [(part, prompt) for part in stay.parts for prompt in part.prompts][: stay.num_going]
+    prompts = [prompt for part in stay.parts for prompt in part.prompts]
+    own = max(len(own) for part in stay.parts for own in part.own)
+    own += max(prompt.max_new_tokens for prompt in prompts)
+    beginnings = [part.num_shared for part in stay.parts if part.held_once]
+    copied = [part.num_shared for part, _ in rows if not part.held_once]
+    return sum(beginnings) + len(rows) * own + len(copied) * max(copied, default=0)
+
+
 @settings(max_examples=200, deadline=None)
-@given(tokenized_prompts, st.integers(1, 60))
-def test_batches_hold_every_prompt_once_within_the_bound(prompts, max_tokens):
-    batches = list(plan_batches(prompts, max_tokens))
-    planned = [prompt.index for batch in batches for part in batch for prompt in part.prompts]
-    assert sorted(planned) == list(range(len(prompts)))
-    for batch in batches:
-        rows = [(part, prompt) for part in batch for prompt in part.prompts]
-        own = max(len(own) for part in batch for own in part.own)
-        own += max(prompt.max_new_tokens for _, prompt in rows)
-        beginnings = [part.num_shared for part in batch if part.held_once]
-        copied = [part.num_shared for part, _ in rows if not part.held_once]
-        in_cache = sum(beginnings) + len(rows) * own + len(copied) * max(copied, default=0)
-        assert len(rows) == 1 or in_cache <= max_tokens
-        for part, prompt in rows:
-            assert len(prompt.ids) > part.num_shared
-            assert part.shared.tolist() == prompt.ids[: part.num_shared].tolist()
-            assert part.prompts[0].group == prompt.group
+@given(tokenized_prompts, st.integers(1, 60), st.booleans(), st.randoms())
+def test_every_prompt_is_admitted_once_and_within_the_bound(prompts, max_tokens, may_join, random):
+    waiting = WaitingPrompts(prompts, max_tokens, may_join=may_join)
+    going, admitted = [], []
+    while (stay := waiting.admit()) is not None or going:
+        if stay is not None:
+            assert may_join or not going
+            assert stay.num_going == sum(len(part.prompts) for part in stay.parts)
+            going.append(stay)
+            admitted += [prompt.index for part in stay.parts for prompt in part.prompts]
+            for part in stay.parts:
+                for prompt in part.prompts:
+                    assert len(prompt.ids) > part.num_shared
+                    assert part.shared.tolist() == prompt.ids[: part.num_shared].tolist()
+                    assert part.prompts[0].group == prompt.group
+            assert sum(each.num_going for each in going) == 1 or (
+                sum(map(count_cache_tokens, going)) <= max_tokens
+            )
+        else:
+            random.choice(going).num_going -= 1
+            going = [each for each in going if each.num_going]
+    assert sorted(admitted) == list(range(len(prompts)))
+
+
+def test_others_come_where_rows_have_left(model, tokenizer):
+    model.generation_config.eos_token_id = None
+    plain = dataclasses.replace(PROMPTS[9], stop=(), max_new_tokens=4)
+    long = dataclasses.replace(plain, own=plain.own + "!", max_new_tokens=12)
+    shapes = note_shapes(model)
+    reader = LocalReader(model, tokenizer, name="tiny", batch_tokens=110)
+    prompts = [long, *(dataclasses.replace(plain, own=f" {n}?") for n in range(8))]
+    answers = reader.answer(prompts)
+    read = list(shapes)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert answer.text == tokenizer.decode(generate(model, tokenizer, prompt)[1])
+    # While the long one went on, some ended, and were followed by others.
+    steps = [rows for rows, width in read if width == 1]
+    assert 1 < max(steps) < len(prompts)
+    assert len(steps) == 11, steps
 
 
 @pytest.mark.parametrize("num_heads_of_keys", [1, 4])
@@ -385,6 +417,9 @@ def test_the_longest_prompts_are_read_first():
         TokenizedPrompt(length, length, np.arange(length, dtype=np.int32), 1)
         for length in (3, 9, 5)
     ]
-    batches = list(plan_batches(prompts, 1))
-    assert [batch[0].prompts[0].index for batch in batches] == [9, 5, 3]
-    assert math.prod(len(batch) for batch in batches) == 1
+    waiting = WaitingPrompts(prompts, 1, may_join=True)
+    for index in (9, 5, 3):
+        stay = waiting.admit()
+        assert [prompt.index for part in stay.parts for prompt in part.prompts] == [index]
+        assert waiting.admit() is None
+        stay.num_going = 0
