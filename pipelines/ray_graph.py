@@ -100,7 +100,9 @@ def _replicas(
     least = min(resources.min_replicas, num_splits)
     most = min(resources.max_replicas, num_splits)
     strategy = (
-        ray.data.ActorPoolStrategy(size=most)
+        # Splits go to whichever replica is free next. Ray's own 2 would let one wait behind a long
+        # split while another replica is idle; a pool that grows needs them, to see that it should.
+        ray.data.ActorPoolStrategy(size=most, max_tasks_in_flight_per_actor=1)
         if least == most
         else ray.data.ActorPoolStrategy(min_size=least, max_size=most)
     )
