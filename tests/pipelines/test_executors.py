@@ -95,6 +95,22 @@ def test_building_the_graph_runs_nothing(
         dataset.take_all()
 
 
+@pytest.mark.ray
+def test_no_split_waits_for_a_replica_while_another_is_free(
+    ray_cluster, config, write_jsonl, documents, tmp_path, spec_of
+):
+    """A pool of one size gives each replica one split at a time; one that grows must see a queue."""
+    source = write_jsonl("docs.jsonl", documents(60))
+    run = prepare_compress(config(source, tmp_path / "out", "input.split_bytes=2KiB"))
+    assert len(run.plan.splits) > 4
+    for most, in_flight in ((2, 1), (4, None)):
+        resources = Resources(2, most, 1.0, 0.0, "cpu")
+        dataset = build_graph(run.plan.splits, spec_of(run, run.config), resources, print)
+        compute = dataset._logical_plan.dag.compute
+        assert (compute.min_size, compute.max_size) == (2, most)
+        assert compute.max_tasks_in_flight_per_actor == in_flight
+
+
 SPLITS = "input.split_bytes=2KiB"
 SPLIT_STAGES = "stages=split"
 CORPUS = ("selection.corpus_rate=0.4", "scoring.alpha=1")

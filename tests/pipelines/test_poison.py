@@ -216,11 +216,47 @@ def test_a_fault_that_is_not_the_documents_quarantines_nothing(
 
     source = write_jsonl("docs.jsonl", documents(5))
     with monkeypatch.context() as patch:
-        patch.setattr(TextStages, "score", fail)
+        patch.setattr(TextStages, "begin_score", fail)
         patch.setattr(TextStages, "probe", lambda self: self.score([PROBE]))
         with pytest.raises(MoosError, match=r"fails on every text.*the device is gone"):
             compress(source, tmp_path / "out")
     assert compress(source, tmp_path / "out")["documents"] == 5
+
+
+@pytest.mark.parametrize("fails", ["begin", "end"])
+def test_a_document_that_the_model_fails_on_leaves_the_others_as_they_are(
+    compress, write_jsonl, documents, tmp_path, monkeypatch, read_rows, read_quarantine, fails
+):
+    sound = documents(40)
+    bad = [{"id": "a", "text": "bad one"}, {"id": "b", "text": "another bad one"}]
+    alone = write_jsonl("sound.jsonl", sound)
+    mixed = write_jsonl("mixed.jsonl", [*sound[:20], bad[0], *sound[20:], bad[1]])
+    begin = TextStages.begin_score
+
+    def fail(self, parts):
+        is_bad = any("bad" in part.text for part in parts)
+        if is_bad and fails == "begin":
+            raise RuntimeError("not this one")
+        end = begin(self, parts)
+
+        def wait():
+            if is_bad:
+                raise RuntimeError("not this one")
+            return end()
+
+        return wait
+
+    compress(alone, tmp_path / "alone", SPLIT)
+    monkeypatch.setattr(TextStages, "begin_score", fail)
+    summary = compress(mixed, tmp_path / "mixed", SPLIT, "max_quarantined=1", "input.id_column=id")
+    assert summary["quarantined"] == 2
+    quarantined = read_quarantine(tmp_path / "mixed")
+    assert {record["id"] for record in quarantined} == {"a", "b"}
+    assert all("RuntimeError: not this one" in record["reason"] for record in quarantined)
+    texts = [
+        [row["compressed_text"] for row in read_rows(tmp_path / n)] for n in ("alone", "mixed")
+    ]
+    assert texts[0] == texts[1]
 
 
 def run_job(source, output, checkpoint, *overrides):
