@@ -129,7 +129,13 @@ def _run_geometry(
         corpora = []
         for name, texts in _corpora(config, checkpoint):
             run = run_rounds(
-                name, texts, processes, ceiling, num_rounds=config.rounds, failed=errors
+                name,
+                texts,
+                processes,
+                ceiling,
+                num_rounds=config.rounds,
+                with_stages=config.stages,
+                failed=errors,
             )
             corpora.append(describe_corpus(name, texts, run, checkpoint))
         memory = {name: _peak_mb(process) for name, process in processes.items()}

@@ -41,6 +41,9 @@ class BenchConfig(ConfigModel):
     threads: Annotated[int, Field(ge=1)] | None = None
     """Cores for each contestant; null: all."""
 
+    stages: bool = True
+    """Time the stages of the library and the jobs, each in one more turn."""
+
     checkpoint: str = "default"
     """`default` (ships with moos), a directory, an fsspec URL of one, or a hub id."""
 

@@ -61,6 +61,7 @@ def run_rounds(
     ceiling: ContestantProcess,
     *,
     num_rounds: int,
+    with_stages: bool,
     failed: Mapping[str, str],
 ) -> CorpusRun:
     """Let every contestant compress a corpus once a round, then once with its stages timed.
@@ -71,6 +72,7 @@ def run_rounds(
         processes: The contestants.
         ceiling: What measures the machine.
         num_rounds: Rounds.
+        with_stages: Whether stages are timed.
         failed: Contestants that could not be loaded, and why.
     """
     run = CorpusRun(errors=dict(failed))
@@ -88,7 +90,7 @@ def run_rounds(
                 at = f"{number + 1} of {num_rounds}"
                 logger.info("%s, round %s: %s %s tokens/s", corpus, at, name, rate)
         run.rounds.append(turns)
-    for name in ("library", "local", "ray"):
+    for name in ("library", "local", "ray") if with_stages else ():
         if name in processes and name not in run.errors:
             with _noting(run, name, corpus):
                 times = processes[name].ask("time_stages")
