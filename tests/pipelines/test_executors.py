@@ -99,7 +99,7 @@ def test_building_the_graph_runs_nothing(
 def test_no_split_waits_for_a_replica_while_another_is_free(
     ray_cluster, config, write_jsonl, documents, tmp_path, spec_of
 ):
-    """A pool of one size gives each replica one split at a time; one that grows must see a queue."""
+    """A pool of one size gives a replica one split at a time; one that grows must see a queue."""
     source = write_jsonl("docs.jsonl", documents(60))
     run = prepare_compress(config(source, tmp_path / "out", "input.split_bytes=2KiB"))
     assert len(run.plan.splits) > 4
