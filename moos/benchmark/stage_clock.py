@@ -22,12 +22,16 @@ Place = tuple[str, str, str]
 LIBRARY_STAGES: tuple[Place, ...] = (
     ("moos.tokens", "TextTokenizer.tokenize_group", "tokenise"),
     ("moos.preparation", "TextPreparer.prepare", "words and windows"),
-    ("moos.compressor", "Compressor.score", "score"),
+    ("moos.engines.openvino_cpu", "OpenVinoEngine.begin", "score"),
+    ("moos.engines.openvino_cpu", "OpenVinoEngine._end", "score"),
+    ("moos.engines.pytorch", "TorchEngine.begin", "score"),
+    ("moos.engines.pytorch", "TorchEngine._end", "score"),
     ("moos.compressor", "score_words", "word scores"),
     ("moos.selector", "Selector.select", "select"),
     ("moos.compressor", "compress_scored", "render"),
 )
-"""`score` is the engine alone: micro-batches, forward pass, outlier scores, copies."""
+"""`score` is the engine alone: micro-batches, forward pass, outlier scores, copies; with one that
+works ahead of its caller, what the caller waits for it."""
 
 
 @dataclass(slots=True)

@@ -126,11 +126,16 @@ class TorchEngine:
                 on_way = {place for each in launched for place in each.places}
                 missing = [at for at in missing if at not in results and at not in on_way]
 
-        def end() -> list[TokenScores]:
-            self._fetch_all(launched, inputs, results, but=0)
-            return [results[place] for place in range(len(inputs))]
+        return lambda: self._end(launched, inputs, results)
 
-        return end
+    def _end(
+        self,
+        launched: deque[_Launched],
+        inputs: Sequence[EncoderInput],
+        results: dict[int, TokenScores],
+    ) -> list[TokenScores]:
+        self._fetch_all(launched, inputs, results, but=0)
+        return [results[place] for place in range(len(inputs))]
 
     def _launch_missing(
         self,
