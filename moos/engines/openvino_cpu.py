@@ -97,8 +97,8 @@ class OpenVinoEngine:
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
-            # What is not int8 stays fp32. In bf16 it is a tenth faster, but a probability then has
-            # 8 binary digits, too few to rank the words of a text by.
+            # What is not int8 stays fp32. bf16 is a tenth faster where there are units for it, but
+            # strays further from torch's scores: tests/scale/RESULTS.md.
             "INFERENCE_PRECISION_HINT": "f32",
             # Pinned, the threads of all replicas on a node would share its first cores.
             "ENABLE_CPU_PINNING": False,
