@@ -197,12 +197,12 @@ class LocalReader:
                 if stay is not None:
                     fresh = decoder_class(self._model)
                     stepped = _rows_of(stay, prompts)
+                    active = [*active, *stepped]
                     next_ids = fresh.prefill(stay.parts)
-                    if active:
-                        decoder.join(fresh)
-                    else:
+                    if decoder is None:
                         decoder = fresh
-                    active += stepped
+                    else:
+                        decoder.join(fresh)
                 elif active:
                     stepped = active
                     next_ids = decoder.feed([np.array(row.ids[-1:]) for row in active])
@@ -216,7 +216,9 @@ class LocalReader:
                 # The receiver's time is not the reader's.
                 yield from (row for row in stepped if row.ended)
                 going = [at for at, row in enumerate(active) if not row.ended]
-                if going and len(going) < len(active):
+                if not going:
+                    decoder = None  # frees its memory before others come
+                elif len(going) < len(active):
                     decoder.take_rows(going)
                 active = [active[at] for at in going]
         except torch.cuda.OutOfMemoryError as error:
